@@ -278,7 +278,9 @@ PROXY_TAKES_NO_TOKENS: Final = (
     "where other hosts reach the proxy, add --anyone"
 )
 SOCKET_AND_ADDRESS: Final = "--socket takes the place of --host and --port: leave these out, or start another server"
-ONLY_WITH_UPSTREAM: Final = "--budget, --key, --rate, --stats, --keep-host and --anyone need --upstream URL"
+ONLY_WITH_UPSTREAM: Final = (
+    "--budget, --key, --rate, --stats, --stats-credentials, --keep-host and --anyone need --upstream URL"
+)
 
 
 def passing_on(where: str, upstream: str, budget: str) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final, NamedTuple, Self
 
 import uvicorn
 
+from nexus_redis._values.parse import MICRO
 from nexus_redis.asyncio import Nexus
 from nexus_redis.server.connection import Connection
-from nexus_redis.server.proxy import Proxy, ProxyOptions
+from nexus_redis.server.options import ServerOptions
+from nexus_redis.server.proxy import Proxy, ProxyApplication, ProxyOptions
 from tests.harness.servers import Server
 from tests.harness.support import HOST, PATIENCE, free_port
 
@@ -76,8 +78,8 @@ Handler = Callable[[Visit], Awaitable[None]]
 class Upstream:
     """A server that notes each request, and has `handle` answer it. Without one, it says ok."""
 
-    def __init__(self) -> None:
-        self.port = free_port()
+    def __init__(self, port: int = 0) -> None:
+        self.port = port or free_port()
         self.url = f"http://{HOST}:{self.port}"
         self.heads: list[Head] = []
         self.bodies: list[bytes] = []
@@ -107,6 +109,11 @@ class Upstream:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def cut(self) -> None:
+        """Close all connections."""
+        for task in self._tasks:
+            task.cancel()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -188,6 +195,11 @@ class Proxied:
         await client.send("\r\n".join((*lines, "", "")).encode() + (body or b""))
         return await client.answer(method)
 
+    @property
+    def used(self) -> float:
+        """The tokens that requests have used, of the budget of `options`."""
+        return self.nexus.budget("es")._session.ledger.used / MICRO
+
     async def until(self, is_so: Callable[[], object]) -> None:
         """Give others turns until it holds."""
         while not is_so():  # noqa: ASYNC110  # other tasks have no event for it
@@ -244,6 +256,28 @@ async def running(app: Any) -> AsyncIterator[int]:
     finally:
         server.should_exit = True
         await serving_task
+
+
+Ask = Callable[[bytes], Awaitable[Answer]]
+
+
+@asynccontextmanager
+async def product(redis: Server, **given: Any) -> AsyncIterator[tuple[Ask, Upstream]]:
+    """Run the proxy as the command line does, with the checks before it; yields how to ask it."""
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(asyncio.timeout(PATIENCE))
+        upstream = await stack.enter_async_context(Upstream())
+        app = ProxyApplication(ServerOptions(url=redis.url), options(upstream, **given))
+        port = await stack.enter_async_context(running(app))
+
+        async def ask(raw: bytes) -> Answer:
+            client = Client(*await asyncio.open_connection(HOST, port))
+            await client.send(raw)
+            answer = await client.answer()
+            client.writer.close()
+            return answer
+
+        yield ask, upstream
 
 
 def reported(consumers: Any) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 from contextlib import AbstractAsyncContextManager
 
 import pytest
@@ -12,7 +13,7 @@ from nexus_redis.server.proxy.headers import framing_of
 from nexus_redis.server.proxy.problems import ProxyProblem
 from tests.harness.servers import Server
 from tests.harness.support import run
-from tests.server.proxied import Proxied, Visit, proxied, serving
+from tests.server.proxied import Proxied, Visit, product, proxied, serving
 
 
 @pytest.mark.parametrize(
@@ -198,6 +199,8 @@ def test_trailers_at_once(one_server: Server) -> None:
         b"GET / HTTP/1.1\r\nHost: x\r\nX-Latin: \xe9\r\n\r\n",
         b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
         b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: x\r\nConnection: upgrade\r\nUpgrade: h2c, websocket\r\n\r\n",
     ],
 )
 def test_ambiguous(one_server: Server, raw: bytes) -> None:
@@ -208,7 +211,7 @@ def test_ambiguous(one_server: Server, raw: bytes) -> None:
             client = await site.client()
             await client.send(raw)
             assert (await client.answer()).status in (400, 501)
-            assert site.upstream.heads == []
+            assert (site.upstream.heads, site.used) == ([], 0)
 
     run(main())
 
@@ -228,6 +231,36 @@ def test_ambiguous_framing(headers: list[tuple[bytes, bytes]]) -> None:
     """What a parser less strict than that of the server lets through is refused here."""
     with pytest.raises(ProxyProblem):
         framing_of("POST", headers)
+
+
+def test_without_host(one_server: Server) -> None:
+    """A request of HTTP/1.0 needs no Host, and one of another host's name is refused before it costs anything."""
+
+    async def main() -> None:
+        async with product(one_server) as (ask, upstream):
+            assert (await ask(b"GET / HTTP/1.0\r\n\r\n")).body == b"ok"
+            assert upstream.heads[0].one("host") == f"127.0.0.1:{upstream.port}"
+            assert (await ask(b"GET / HTTP/1.1\r\n\r\n")).status == 400
+            refused = await ask(b"GET / HTTP/1.1\r\nHost: rebound.example\r\n\r\n")
+            assert (refused.status, json.loads(refused.body)["upstream_received"]) == (421, "no")
+            assert len(upstream.heads) == 1
+
+    run(main())
+
+
+def test_own_paths(one_server: Server) -> None:
+    """The paths of the proxy itself are not those of the upstream, also where they do not exist."""
+
+    async def main() -> None:
+        async with product(one_server) as (ask, upstream):
+            own = [b"healthz", b"readyz", b"metrics", b"else"]
+            asked = [b"GET /.well-known/nexus-redis/%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % path for path in own]
+            answers = [await ask(raw) for raw in asked]
+            assert [answer.status for answer in answers] == [200, 200, 200, 404]
+            assert json.loads(answers[-1].body)["upstream_received"] == "no"
+            assert upstream.heads == []
+
+    run(main())
 
 
 def test_smuggled_by_name(one_server: Server) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import zlib
 from itertools import pairwise
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_redis.server.proxy.cost import ActionCounter, InflatedCounter
+from nexus_redis.server.proxy.cost import ActionCounter, InflatedCounter, LineCounter
 from nexus_redis.server.proxy.pacing import Pacer
 from nexus_redis.server.proxy.problems import ProxyProblem
 from tests.harness.servers import Server
@@ -62,7 +63,19 @@ def spent(monkeypatch: pytest.MonkeyPatch) -> Spent:
         ("lines", "/_bulk", ["Content-Encoding: gzip"], gzip.compress(BULK, mtime=0), 3),
         ("lines", "/_bulk", ["Content-Encoding: deflate"], zlib.compress(BULK), 3),
         ("lines", "/_msearch", [], b'{}\n{"query": {}}\n' * 3, 3),
-        ("lines", "/other", ["Content-Type: application/x-ndjson"], BULK, 3),
+        ("lines", "/a/_msearch/template/", [], b'{}\n{"id": "a"}\n' * 3, 3),
+        ("lines", "/%5Fbulk", [], BULK, 3),
+        ("lines", "/a/_bulk/?x", ["Content-Type: application/x-ndjson"], BULK, 3),
+        ("lines", "/other", ["Content-Type: application/x-ndjson"], BULK, 5),
+        ("lines", "/my_bulk", ["Content-Type: application/NDJSON; x=y"], b'{"a": 1}\n\n{"a": 2}\r\n \r\n{"a": 3}', 3),
+        (
+            "lines",
+            "/other",
+            ["Content-Type: application/x-ndjson", "Content-Encoding: gzip"],
+            gzip.compress(BULK, mtime=0),
+            5,
+        ),
+        ("lines", "/my_bulk", [], BULK, 1),
         ("lines", "/logs/_doc", [], b'{"a": 1}\n' * 5, 1),
         ("lines", "/_bulk", [], None, 1),
     ],
@@ -84,29 +97,39 @@ def test_cost(
 
 ACTION = st.sampled_from([b'{"index": {}}', b' {\t"create" : {"_id": "x"}}', b'{"update": {}}\r'])
 SOURCE = st.sampled_from([b"{}", b'{"delete": {}}', b'{"text": "' + b"x" * 200 + b'"}', b""])
+CUTS = st.lists(st.integers(0, 400), max_size=8)
 ITEM = st.one_of(
     st.tuples(ACTION, SOURCE).map(lambda pair: (1, b"\n".join(pair))),
     st.sampled_from([(1, b'{"delete": {}}'), (1, b'{ "delete":1}'), (0, b""), (0, b" \r")]),
 )
 
 
-@given(st.lists(ITEM, max_size=12), st.booleans(), st.lists(st.integers(0, 400), max_size=8))
+@given(st.lists(ITEM, max_size=12), st.booleans(), CUTS)
 def test_actions(items: list[tuple[int, bytes]], is_ended: bool, cuts: list[int]) -> None:
     """Actions are counted right wherever the parts of a body begin, compressed or not."""
     body = b"\n".join(item for _, item in items) + b"\n" * is_ended
     count = sum(actions for actions, _ in items)
-    for data, counter in ((body, ActionCounter()), (gzip.compress(body), InflatedCounter())):
+    for data, counter in ((body, ActionCounter()), (gzip.compress(body), InflatedCounter(ActionCounter()))):
         places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
         parts = [data[a:b] for a, b in pairwise(places)]
         assert sum(counter.count(part) for part in parts) == count
 
 
+@given(st.lists(st.sampled_from([b"{}", b'{"a": 1}', b"x" * 200, b"", b" \r"]), max_size=12), st.booleans(), CUTS)
+def test_lines(lines: list[bytes], is_ended: bool, cuts: list[int]) -> None:
+    """Lines are counted right wherever the parts of a body begin, and blank lines are none."""
+    body = b"\n".join(lines) + b"\n" * is_ended
+    places = sorted({0, len(body), *(cut for cut in cuts if cut < len(body))})
+    counter = LineCounter()
+    assert sum(counter.count(body[a:b]) for a, b in pairwise(places)) == sum(bool(line.strip()) for line in lines)
+
+
 def test_gzip_members() -> None:
     """A body of several gzip members is counted to its end, and a broken one is refused."""
-    counter = InflatedCounter()
+    counter = InflatedCounter(ActionCounter())
     assert counter.count(gzip.compress(BULK) + gzip.compress(BULK)) == 6
     with pytest.raises(ProxyProblem):
-        InflatedCounter().count(b"no gzip at all")
+        InflatedCounter(ActionCounter()).count(b"no gzip at all")
 
 
 def test_uncountable(one_server: Server) -> None:
@@ -205,5 +228,37 @@ def test_slow_reader(one_server: Server) -> None:
                 await asyncio.sleep(0)
             assert 0 < written < 32 << 20
             client.leave()
+
+    run(main())
+
+
+def test_held_bodies(one_server: Server) -> None:
+    """The bodies of all requests that wait have one bound, beyond which a request is refused until one has gone."""
+
+    async def main() -> None:
+        async with proxied(one_server, rate=0, cost="lines", held_bytes=2 * len(BULK)) as site:
+            head = b"POST /_bulk HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(BULK)
+            clients = [await site.client() for _ in range(2)]
+            for client in clients:
+                await client.send(head + BULK)
+            await site.until(lambda: len(site.nexus.budget("es")._session.ledger.waiters) == 2)
+            answer = await site.ask("/_bulk", method="POST", body=BULK)
+            assert (answer.status, json.loads(answer.body)["reason"]) == (503, "waiters")
+            clients[0].leave()
+            await site.until(lambda: len(site.proxy._exchanges) == 1)
+            await (await site.client()).send(head + BULK)
+            await site.until(lambda: len(site.nexus.budget("es")._session.ledger.waiters) == 2)
+
+    run(main())
+
+
+def test_held_bodies_are_passed_on(one_server: Server) -> None:
+    """A body that was passed on is held no longer, so any number of them may follow."""
+
+    async def main() -> None:
+        async with proxied(one_server, cost="lines", held_bytes=len(BULK)) as site:
+            for _ in range(3):
+                assert (await site.ask("/_bulk", method="POST", body=BULK)).status == 200
+            assert site.upstream.bodies == [BULK] * 3
 
     run(main())

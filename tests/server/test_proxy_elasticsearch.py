@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nexus_redis.asyncio import Nexus
-from nexus_redis.server.proxy import elasticsearch, texts
+from nexus_redis.errors import InvalidSetting
+from nexus_redis.server.proxy import ProxyOptions, elasticsearch, texts
 from tests.harness.servers import Server
 from tests.harness.support import run
 from tests.server.proxied import OK, Proxied, Visit, proxied, serving
@@ -129,8 +131,26 @@ def test_unreadable_queues(one_server: Server, caplog: pytest.LogCaptureFixture)
             await until_seen(site, **{"elasticsearch.node-1": {"queue_depth": 20.0}})
 
     run(main())
-    ours = [record.msg for record in caplog.records if record.msg in (texts.STATS_AWAY, texts.STATS_BACK)]
-    assert ours[-3:] == [texts.STATS_BACK, texts.STATS_AWAY, texts.STATS_BACK]
+    known = (texts.STATS_AWAY, texts.STATS_READ, texts.STATS_BACK)
+    ours = [record.msg for record in caplog.records if record.msg in known]
+    assert ours[-3:] == [texts.STATS_READ, texts.STATS_AWAY, texts.STATS_BACK]
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize(("rate", "so"), [(None, texts.NO_RATE), (1_000, texts.FIXED_RATE)])
+def test_never_readable(one_server: Server, caplog: pytest.LogCaptureFixture, rate: int | None, so: str) -> None:
+    """Where the queue cannot be read from the start, the log says so once, and what makes the rate meanwhile."""
+
+    async def main() -> None:
+        async with proxied(one_server, rate=rate, stats="elasticsearch") as site:
+            site.upstream.answering(b"HTTP/1.1 401 x\r\nContent-Length: 0\r\n\r\n")
+            queues = site.proxy._queues
+            await site.until(lambda: queues is not None and queues._failures > elasticsearch.PATIENCE + 1)
+
+    run(main())
+    [line] = [record for record in caplog.records if record.msg == texts.STATS_AWAY]
+    assert so in line.getMessage()
+    assert texts.status(401) in line.getMessage()
 
 
 def test_worth_of_a_task() -> None:
@@ -153,3 +173,39 @@ def test_other_documents(document: Any) -> None:
 def test_unbounded_queue() -> None:
     """A queue without a limit has none."""
     assert elasticsearch.sizes_of(json.loads(nodes(a={"queue_size": -1}, b={"queue_size": 10_000}))) == {"b": 10_000}
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize(
+    ("line", "sent"),
+    [("elastic:pa ss:é\n", "Basic ZWxhc3RpYzpwYSBzczrDqQ=="), ("ApiKey VnVhQ2ZH==", "ApiKey VnVhQ2ZH==")],
+)
+def test_credentials(one_server: Server, tmp_path: Path, line: str, sent: str) -> None:
+    """The statistics are asked for with the credentials of a file, and nothing else is."""
+    path = tmp_path / "credentials"
+    path.write_text(line, encoding="utf-8")
+
+    async def main() -> None:
+        async with proxied(one_server, rate=None, stats="elasticsearch", stats_credentials=path) as site:
+            FakeElasticsearch(site)
+            await site.until(lambda: len(site.upstream.heads) > 2)
+            assert (await site.ask()).status == 200
+            for head in site.upstream.heads:
+                assert head.all("authorization") == ([sent] if "/_nodes" in head.line else [])
+
+    run(main())
+
+
+@pytest.mark.parametrize(("line", "stats"), [("no colon", True), ("", True), ("a:b\nc:d", True), ("a:b", False)])
+def test_wrong_credentials(tmp_path: Path, line: str, stats: bool) -> None:
+    """A file without credentials, or credentials for nothing, fail the start, and are not shown."""
+    path = tmp_path / "credentials"
+    path.write_text(line)
+    with pytest.raises(InvalidSetting) as caught:
+        ProxyOptions(
+            upstream="http://es", budget="es", stats="elasticsearch" if stats else None, stats_credentials=path
+        )
+    assert caught.value.field == "stats_credentials"
+    assert not line or line not in str(caught.value)
+    with pytest.raises(InvalidSetting):
+        ProxyOptions(upstream="http://es", budget="es", stats="elasticsearch", stats_credentials=tmp_path / "none")

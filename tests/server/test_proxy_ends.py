@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+import aiohttp
 import pytest
 
 from nexus_redis.server.proxy.pacing import Pacer
@@ -65,6 +66,58 @@ def test_gone_when_served(one_server: Server, monkeypatch: pytest.MonkeyPatch) -
     run(main())
 
 
+@pytest.mark.parametrize(
+    "body", [b"\r\n", b"Content-Length: 2\r\n\r\nhi", b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"]
+)
+def test_gone_before_sent(one_server: Server, monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
+    """A client that goes away before its request was sent gets all of its tokens back."""
+
+    async def main() -> None:
+        async with proxied(one_server, cost="bytes") as site:
+            connecting = asyncio.Event()
+
+            async def connect(*_: object, **__: object) -> None:
+                connecting.set()
+                await asyncio.Event().wait()
+
+            monkeypatch.setattr(aiohttp.TCPConnector, "connect", connect)
+            client = await site.client()
+            await client.send(b"POST / HTTP/1.1\r\nHost: x\r\n" + body)
+            await connecting.wait()
+            assert site.used > 0
+            client.leave()
+            await site.until(lambda: not site.proxy._exchanges)
+            assert site.used == 0
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("cost", "sent", "used"), [("requests", b"", 0), ("requests", b"abc", 1), ("bytes", b"abc", 3)]
+)
+def test_gone_in_body(one_server: Server, cost: str, sent: bytes, used: int) -> None:
+    """A client that goes away amid its body has used the tokens of what was sent, and of no more."""
+
+    async def main() -> None:
+        async with proxied(one_server, cost=cost) as site:
+            left: list[bytes] = []
+
+            async def handle(visit: Visit) -> None:
+                await visit.reader.readexactly(len(sent))
+                left.append(await visit.is_cut())
+
+            site.upstream.handle = handle
+            client = await site.client()
+            await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n" + sent)
+            await site.until(lambda: site.upstream.heads if sent else site.upstream.connections)
+            client.leave()
+            await site.until(lambda: not site.proxy._exchanges)
+            assert site.used == used
+            assert len(site.upstream.heads) == bool(sent)
+
+    run(main())
+
+
 @pytest.mark.parametrize("when", ["upload", "thinking"])
 def test_gone_when_sent(one_server: Server, when: str) -> None:
     """A client that goes away after its request was sent cuts it off, which is not taken for overload."""
@@ -86,6 +139,7 @@ def test_gone_when_sent(one_server: Server, when: str) -> None:
             await site.until(lambda: left)
             assert left[0] in (b"", b"3\r\nabc\r\n" + end)  # nothing that the client has not said
             await until_reported(site, cancelled=1)
+            assert site.used == 1
 
     run(main())
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from nexus_redis import Denied
+from nexus_redis.errors import AcquireTimeout
 from nexus_redis.server.options import Limits, ServerOptions
 from nexus_redis.server.proxy import ProxyApplication, ProxyOptions, texts
 from tests.harness.refusals import refusal
@@ -49,6 +50,32 @@ def test_over_budget(one_server: Server) -> None:
             assert answer.head.one("ratelimit").startswith('"es";r=0;t=')
             assert answer.head.one("ratelimit-policy") == '"es";q=1;w=3600'
             assert answer.head.one("content-type") == "application/problem+json"
+
+    run(main())
+
+
+def test_retry_after_is_never_now(one_server: Server) -> None:
+    """A refused request is told to come back later, also where nobody knows when."""
+
+    async def main() -> None:
+        async with proxied(one_server) as site:
+            refused = site.proxy.pacer._refusal(AcquireTimeout("es", 1, 1.0, "unavailable"))
+            assert (refused.members["retry_after_ms"], dict(refused.headers)[b"retry-after"]) == (1_000, b"1")
+
+    run(main())
+
+
+def test_too_dear(one_server: Server) -> None:
+    """A request that costs more than the rate gives while it may wait is told that it will never pass."""
+
+    async def main() -> None:
+        async with proxied(one_server, rate="1/h", wait_s=0.01, cost="lines") as site:
+            await until_denied(site, "rate", "contended", "learning")
+            attempts = site.nexus.budget("es")._session.ledger.demand.attempts
+            answer = await site.ask("/_bulk", method="POST", body=BULK)
+            assert json.loads(answer.body)["detail"] == texts.too_dear(2, 0.000278, 0.01)
+            assert answer.head.one("retry-after") == "60"
+            assert site.nexus.budget("es")._session.ledger.demand.attempts == attempts
 
     run(main())
 
@@ -172,28 +199,6 @@ def test_retry_after(one_server: Server, monkeypatch: pytest.MonkeyPatch) -> Non
             assert pauses == [40]
 
     run(main())
-
-
-def test_outage_is_logged_once(one_server: Server, caplog: pytest.LogCaptureFixture) -> None:
-    """The log says once that the upstream is away, and once that it is back."""
-    caplog.set_level("INFO")
-
-    async def main() -> None:
-        async with proxied(one_server) as site:
-
-            async def hang_up(visit: Visit) -> None:
-                visit.writer.transport.abort()
-
-            site.upstream.handle = hang_up
-            for _ in range(3):
-                await site.ask()
-            site.upstream.handle = site.upstream.say_ok
-            for _ in range(2):
-                await site.ask()
-
-    run(main())
-    ours = [record.msg for record in caplog.records if record.msg in (texts.UPSTREAM_AWAY, texts.UPSTREAM_BACK)]
-    assert ours == [texts.UPSTREAM_AWAY, texts.UPSTREAM_BACK]
 
 
 # --- options

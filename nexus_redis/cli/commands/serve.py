@@ -75,6 +75,10 @@ def serve(
         str | None,
         typer.Option(metavar="KIND", help="With --upstream: follow the write queues of elasticsearch."),
     ] = None,
+    stats_credentials: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --stats: a file with user:password or ApiKey KEY.", show_default=False),
+    ] = None,
     keep_host: Annotated[
         bool, typer.Option("--keep-host", help="With --upstream: pass the client's Host header on.")
     ] = False,
@@ -123,9 +127,9 @@ def serve(
         target_of(budget, key)  # refuses a name that cannot be one
         proxy = ProxyOptions(
             upstream=upstream, budget=budget, key=key, rate=None if rate is None else parse_rate(rate), cost=cost,
-            wait_s=options.wait_s, stats=stats, keep_host=keep_host,
+            wait_s=options.wait_s, stats=stats, stats_credentials=stats_credentials, keep_host=keep_host,
         )  # fmt: skip
-    elif budget is not None or rate is not None or stats is not None or key is not None or anyone or keep_host:
+    elif any(each is not None for each in (budget, rate, stats, stats_credentials, key)) or anyone or keep_host:
         raise Misuse(texts.ONLY_WITH_UPSTREAM)
     with running_server(address(url)) as found, run.bound(options) as bound:
         where = run.address_of(options, bound)

@@ -16,6 +16,7 @@ from nexus_redis.server.proxy.elasticsearch import WriteQueues
 from nexus_redis.server.proxy.exchange import Exchange, State
 from nexus_redis.server.proxy.options import ProxyOptions
 from nexus_redis.server.proxy.pacing import Pacer
+from nexus_redis.server.proxy.upload import Memory
 from nexus_redis.server.proxy.upstream import Upstream
 from nexus_redis.server.sending import send_problem
 
@@ -36,11 +37,13 @@ class Proxy:
         # A fixed rate needs no observer, and a queue that is read would be counted beside the observer's finding.
         is_observed = options.rate is None and options.stats is None
         self.pacer = Pacer(budget, budget.observer() if is_observed else None, options.wait_s)
-        self._queues = None if options.stats is None else WriteQueues(budget, self.upstream)
+        has_rate = options.rate is not None
+        self._queues = None if options.stats is None else WriteQueues(budget, self.upstream, has_rate=has_rate)
         self._exchanges: set[Exchange] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._waiting = 0
+        self.memory = Memory(options.held_bytes)
         self._is_stopping = False
         self._grace: asyncio.TimerHandle | None = None
 

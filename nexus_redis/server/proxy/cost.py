@@ -1,12 +1,13 @@
-"""What the parts of a body cost, as they pass: a token for each byte, or for each action of an NDJSON body.
+"""What the parts of a body cost, as they pass: a token for each byte, for each action of a bulk, or for each line.
 
     {"index": {}}      <- an action: 1 token, counted with its first byte
     {"text": "..."}    <- its source
     {"delete": {...}}  <- an action without a source
     {"create": {}}     <- an action, 3 in all
 
-`_msearch` has the same form, a header and a body for each search. A body with `Content-Encoding: gzip` or `deflate` is
-decompressed beside its way, for the count only: the upstream gets it as the client sent it.
+`_msearch` has the same form, a header and a body for each search. Any other NDJSON body costs a token for each line
+that is not blank, because nobody knows which lines belong together. A body with `Content-Encoding: gzip` or `deflate`
+is decompressed beside its way, for the count only: the upstream gets it as the client sent it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from nexus_redis.server.problems import Headers
 from nexus_redis.server.proxy import texts
@@ -25,7 +27,7 @@ BEGINNING: Final = 64  # bytes of a line that say whether it is a `delete`
 DELETE: Final = re.compile(rb'\{\s*"delete"\s*:')
 ANY_WINDOW: Final = zlib.MAX_WBITS | 32  # gzip or zlib, as the first bytes say
 INFLATED: Final = 65_536  # bytes that are decompressed at once
-BULK_PATHS: Final = (b"/_bulk", b"/_msearch")
+BULKS: Final = (b"/_bulk", b"/_msearch", b"/_msearch/template", b"/_fleet_msearch")
 Price = Callable[[bytes], int]
 
 
@@ -33,20 +35,45 @@ def price_of_parts(cost: str, path: bytes, headers: Headers) -> Price | None:
     """Return the function that says what the next part of a body costs; None where a request costs one token."""
     if cost == "bytes":
         return len
-    if cost == "lines" and _is_ndjson(path, headers):
+    counter = _counter_of(path, headers) if cost == "lines" else None
+    if counter is not None:
         codings = [value.strip().lower() for name, value in headers if name == b"content-encoding"]
         coding = b", ".join(codings)
         if coding in (b"", b"identity"):
-            return ActionCounter().count
+            return counter.count
         if coding in (b"gzip", b"x-gzip", b"deflate"):
-            return InflatedCounter().count
+            return InflatedCounter(counter).count
         raise ProxyProblem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, texts.UNCOUNTABLE)
     return None
 
 
-def _is_ndjson(path: bytes, headers: Headers) -> bool:
-    kinds = [value for name, value in headers if name == b"content-type"]
-    return path.endswith(BULK_PATHS) or any(b"ndjson" in kind.lower() for kind in kinds)
+def _counter_of(path: bytes, headers: Headers) -> ActionCounter | LineCounter | None:
+    if unquote_to_bytes(path).rstrip(b"/").endswith(BULKS):  # the upstream reads the path so, too
+        return ActionCounter()
+    is_ndjson = any(name == b"content-type" and b"ndjson" in value.lower() for name, value in headers)
+    return LineCounter() if is_ndjson else None
+
+
+class LineCounter:
+    """The lines of an NDJSON body that are not blank, counted part by part, each with its first byte.
+
+    >>> counter = LineCounter()
+    >>> [counter.count(part) for part in (b'{"a":', b' 1}', b'\\n\\n{"a": 2}\\n{}')]
+    [1, 0, 2]
+    """
+
+    def __init__(self) -> None:
+        self._is_counted = False  # this line
+
+    def count(self, part: bytes) -> int:
+        """Return how many lines begin in the next part of the body."""
+        first, *others = part.split(b"\n")
+        lines = int(not self._is_counted and bool(first.strip()))
+        self._is_counted = self._is_counted or bool(lines)
+        if others:
+            lines += sum(bool(line.strip()) for line in others)
+            self._is_counted = bool(others[-1].strip())
+        return lines
 
 
 class ActionCounter:
@@ -84,15 +111,15 @@ class ActionCounter:
 
 
 class InflatedCounter:
-    """The actions of a compressed body. However far a part expands, a small piece of it is in memory at a time."""
+    """What `counter` finds in a compressed body. A small piece is in memory at a time, however far it expands."""
 
-    def __init__(self) -> None:
-        self._actions, self._inflate = ActionCounter(), zlib.decompressobj(ANY_WINDOW)
+    def __init__(self, counter: ActionCounter | LineCounter) -> None:
+        self._counter, self._inflate = counter, zlib.decompressobj(ANY_WINDOW)
 
     def count(self, part: bytes) -> int:
-        """Return how many actions begin in the next part. Raise a problem where it cannot be decompressed."""
+        """Return what the counter finds in the next part. Raise a problem where it cannot be decompressed."""
         try:
-            return sum(self._actions.count(piece) for piece in self._inflated(part))
+            return sum(self._counter.count(piece) for piece in self._inflated(part))
         except zlib.error:
             raise ProxyProblem(HTTPStatus.BAD_REQUEST, texts.BROKEN_BODY) from None
 

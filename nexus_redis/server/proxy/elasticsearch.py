@@ -27,7 +27,8 @@ from nexus_redis.asyncio import Budget, Consumer
 from nexus_redis.errors import NexusError
 from nexus_redis.extending import log, log_fields
 from nexus_redis.server.proxy import texts
-from nexus_redis.server.proxy.upstream import FAILURES, Broken, Upstream
+from nexus_redis.server.proxy.failures import FAILURES, Broken, cause_of
+from nexus_redis.server.proxy.upstream import Upstream
 
 EACH: Final = 1.0  # seconds between two looks, and between two reports
 PATIENCE: Final = 3  # looks that may fail before the nodes count as gone
@@ -129,13 +130,15 @@ def _grown(then: float, now: float) -> float:
 class WriteQueues:
     """The task that reads the statistics, and the consumers of the nodes."""
 
-    def __init__(self, budget: Budget, upstream: Upstream) -> None:
+    def __init__(self, budget: Budget, upstream: Upstream, *, has_rate: bool) -> None:
         self._budget, self._upstream, self._worth = budget, upstream, Worth()
+        self._so = texts.FIXED_RATE if has_rate else texts.NO_RATE
         self._sources: dict[str, tuple[NodeSource, Consumer]] = {}
         self._sizes: dict[str, int] = {}
         self._task: asyncio.Task[None] | None = None
         self._failures = self._looks = 0
-        self._is_read = self._is_stopping = False
+        self._is_read: bool | None = None  # not known yet
+        self._is_stopping = False
 
     def start(self) -> None:
         """Begin to look, at once and then each second."""
@@ -173,9 +176,9 @@ class WriteQueues:
         await self._forget([name for name in self._sources if name not in pools])
         self._failures = 0
         if not self._is_read:
-            self._is_read = True
+            text, self._is_read = texts.STATS_READ if self._is_read is None else texts.STATS_BACK, True
             about = log_fields(event="stats_back", budget=self._budget.name, upstream=self._upstream.name)
-            log.info(texts.STATS_BACK, self._budget.name, self._upstream.name, len(pools), extra=about)
+            log.info(text, self._budget.name, self._upstream.name, len(pools), extra=about)
 
     def _note(self, name: str, pool: Pool, worth: float) -> None:
         known = self._sources.get(name)
@@ -193,11 +196,11 @@ class WriteQueues:
     async def _failed(self, error: Exception) -> None:
         """Have the nodes leave after some failures: nobody knows any more how full they are."""
         self._failures += 1
-        if self._failures == PATIENCE or (self._failures == 1 and not self._sources):
+        if self._is_read is not False and (self._failures >= PATIENCE or not self._sources):
             self._is_read = False
-            cause, name = str(error) or type(error).__name__, self._upstream.name
+            cause, name = cause_of(error) if isinstance(error, FAILURES) else str(error), self._upstream.name
             about = log_fields(event="stats_away", budget=self._budget.name, upstream=name, cause=cause)
-            log.warning(texts.STATS_AWAY, self._budget.name, name, cause, extra=about)
+            log.warning(texts.STATS_AWAY, self._budget.name, name, cause, self._so, extra=about)
             await self._forget(list(self._sources))
 
     async def _forget(self, names: list[str]) -> None:

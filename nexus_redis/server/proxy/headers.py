@@ -49,6 +49,8 @@ def framing_of(method: str, headers: Headers) -> Framing:
     """Return how the body is delimited. Raise a problem where two recipients could read it in two ways."""
     if method == "CONNECT":
         raise ProxyProblem(HTTPStatus.NOT_IMPLEMENTED, texts.NO_TUNNEL)
+    if b"websocket" in _options(headers, b"upgrade") and b"upgrade" in _options(headers, b"connection"):
+        raise ProxyProblem(HTTPStatus.NOT_IMPLEMENTED, texts.NO_WEBSOCKET, headers=[(b"connection", b"close")])
     lengths = [value for name, value in headers if name == b"content-length"]
     codings = [value for name, value in headers if name == b"transfer-encoding"]
     if len(lengths) > 1 or (lengths and codings):
@@ -101,10 +103,12 @@ def request_headers(scope: Any, framing: Framing, *, keep_host: bool) -> CIMulti
 
 
 def _hop_by_hop(headers: Raw) -> frozenset[bytes]:
-    named = [value for name, value in headers if name == b"connection"]
-    if not named:
-        return HOP_BY_HOP
-    return HOP_BY_HOP.union(option.strip().lower() for value in named for option in value.split(b","))
+    return HOP_BY_HOP.union(_options(headers, b"connection"))
+
+
+def _options(headers: Raw, name: bytes) -> frozenset[bytes]:
+    """Return the parts of a header that is a list, in small letters."""
+    return frozenset(part.strip().lower() for key, value in headers if key == name for part in value.split(b","))
 
 
 def _add_route(passed: CIMultiDict[str], scope: Any, host: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from yarl import URL
@@ -11,10 +12,12 @@ from nexus_redis.errors import InvalidSetting
 from nexus_redis.extending import parse_seconds
 from nexus_redis.server.options import Limits
 from nexus_redis.server.proxy import texts
+from nexus_redis.server.proxy.credentials import authorization_of
 
 COSTS: Final = ("requests", "bytes", "lines")
 STATS: Final = ("elasticsearch",)
 WHOLE_BYTES: Final = 1 << 20
+HELD_BYTES: Final = 1 << 28
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,11 +26,13 @@ class ProxyOptions:
 
     `upstream` is an `http` or `https` address. A path in it is put before the path of each request. `rate` makes the
     budget a plain limit; without one, the laws find the rate from what the upstream answers. `cost` says what a request
-    costs: one token (`requests`), one for each byte of its body (`bytes`), or one for each action of an NDJSON body
-    (`lines`). A request waits at most `wait_s` for its tokens. A body of up to `whole_bytes` is paid for as a whole
-    before any of it is passed on; a larger one is paid for part by part. `connect_s` bounds a connection to the
-    upstream, and `silence_s` the time in which neither side sends anything. `stop_s` is for requests in progress when
-    the proxy stops. `keep_host` passes on the client's `Host`. `stats` names the kind of upstream whose queue is read.
+    costs: one token (`requests`), one for each byte of its body (`bytes`), or one for each action of a bulk and each
+    line of another NDJSON body (`lines`). A request waits at most `wait_s` for its tokens. A body of up to
+    `whole_bytes` is paid for as a whole before any of it is passed on; a larger one is paid for part by part.
+    `connect_s` bounds a connection to the upstream, and `silence_s` the time in which neither side sends anything.
+    `stop_s` is for requests in progress when the proxy stops. `keep_host` passes on the client's `Host`. `stats` names
+    the kind of upstream whose queue is read. `stats_credentials` is a file with the credentials for that, and for
+    nothing else. All bodies that are read ahead have `held_bytes` at most; a request beyond that is refused.
 
     With `upstream="http://es:9200/logs"`, a request for `/_bulk` goes to `http://es:9200/logs/_bulk`.
     """
@@ -39,11 +44,13 @@ class ProxyOptions:
     cost: str = "requests"
     wait_s: float = 30.0
     whole_bytes: int = WHOLE_BYTES
+    held_bytes: int = HELD_BYTES
     connect_s: float = 5.0
     silence_s: float = 60.0
     stop_s: float = 3.0
     keep_host: bool = False
     stats: str | None = None
+    stats_credentials: Path | None = None
     limits: Limits = field(default_factory=lambda: Limits(header_bytes=65_536))
 
     def __post_init__(self) -> None:
@@ -53,6 +60,10 @@ class ProxyOptions:
             raise InvalidSetting("cost", self.cost, texts.one_of(COSTS))
         if self.stats is not None and self.stats not in STATS:
             raise InvalidSetting("stats", self.stats, texts.one_of(STATS))
+        if self.stats_credentials is not None:
+            if self.stats is None:
+                raise InvalidSetting("stats_credentials", str(self.stats_credentials), texts.ONLY_WITH_STATS)
+            authorization_of(self.stats_credentials)
         if self.whole_bytes < 1:
             raise InvalidSetting("whole_bytes", self.whole_bytes, texts.AT_LEAST_A_BYTE)
         for name in ("wait_s", "connect_s", "silence_s", "stop_s"):

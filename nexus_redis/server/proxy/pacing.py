@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Final
 
 from nexus_redis.asyncio import Budget, Consumer, Reservation
 from nexus_redis.contrib._attempt import is_overload
@@ -21,6 +22,8 @@ from nexus_redis.errors import AcquireTimeout, Closed, InvalidSetting, NexusErro
 from nexus_redis.extending import Work, known_rate
 from nexus_redis.server.problems import AWAY_RETRY, LONGEST_RETRY, Headers, Problem, over_budget
 from nexus_redis.server.proxy import texts
+
+AT_ONCE_S: Final = 1.0  # a budget that was idle may have the tokens of this time at once
 
 
 class Attempt:
@@ -73,6 +76,7 @@ class Pacer:
     async def take(self, tokens: float) -> Reservation:
         """Wait for the tokens of a request. Raise a problem where they do not come by the deadline."""
         self.start()
+        self._check_cost(tokens)
         taken = self.budget.reserve(tokens, self._wait)
         try:
             await taken.__aenter__()
@@ -117,15 +121,23 @@ class Pacer:
         match error:
             case AcquireTimeout():
                 shown = AcquireTimeout(self._shown, error.cost, error.waited, error.reason)
-                return self.refused(error.reason, error.retry_after, f"{shown}. {texts.NOT_PASSED_ON}")
+                detail = f"{str(shown).rstrip('.')}. {texts.NOT_PASSED_ON}"
+                return self.refused(error.reason, error.retry_after, detail)
             case Unavailable():
                 return self.refused("unavailable", AWAY_RETRY, texts.REDIS_AWAY)
             case Closed():
                 return self.refused("stopping", AWAY_RETRY, texts.STOPPING)
         return self.refused("rate", LONGEST_RETRY, texts.COST_TOO_LARGE)
 
+    def _check_cost(self, tokens: float) -> None:
+        """Refuse a request that the rate cannot pay for while it waits: it would keep all tokens from the others."""
+        rate = known_rate(self.budget)
+        if rate and tokens > max(1.0, rate * max(self._wait, AT_ONCE_S)):
+            raise self.refused("rate", LONGEST_RETRY, texts.too_dear(tokens, rate, self._wait))
+
     def refused(self, reason: str, wait: float, detail: str) -> Problem:
         """Return the answer to a request that gets no tokens."""
+        wait = wait if wait > 0 else AWAY_RETRY
         fields = rate_limit_fields(self._shown, known_rate(self.budget), max(1.0, wait))
         headers: Headers = [(name.lower().encode(), value.encode()) for name, value in fields]
         return over_budget(self._shown, reason, wait, detail, headers)

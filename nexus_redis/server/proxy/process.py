@@ -6,6 +6,7 @@ proxy itself.
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -21,8 +22,10 @@ from nexus_redis.server.gate import Gate, header_map
 from nexus_redis.server.health import Health
 from nexus_redis.server.options import ServerOptions
 from nexus_redis.server.problems import AWAY_RETRY, Problem
+from nexus_redis.server.proxy import texts
 from nexus_redis.server.proxy.application import Proxy
 from nexus_redis.server.proxy.options import ProxyOptions
+from nexus_redis.server.proxy.problems import ProxyProblem
 from nexus_redis.server.sending import send_problem, send_whole
 
 OWN: Final = b"/.well-known/nexus-redis/"
@@ -43,10 +46,13 @@ class ProxyApplication:
             return
         assert self._proxy is not None
         if scope["type"] == "http":
+            headers = header_map(scope["headers"])
             try:
-                self._gate.check_host(header_map(scope["headers"]))
+                if b"host" in headers:  # a browser sends it always, and HTTP/1.0 knows none
+                    self._gate.check_host(headers)
             except Problem as problem:
-                await send_problem(send, problem)
+                wrong = ProxyProblem(HTTPStatus.MISDIRECTED_REQUEST, texts.wrong_host(problem.detail))
+                await send_problem(send, wrong)
                 return
             if scope["raw_path"].startswith(OWN):
                 await self._own(scope, send)
@@ -89,4 +95,4 @@ class ProxyApplication:
                 encode, kind = choose_encoder(accept)
                 await send_whole(send, 200, [(b"content-type", kind.encode())], encode(self._registry))
             case _:
-                await send_problem(send, Problem("unknown-path", f"{OWN.decode()} has healthz, readyz and metrics."))
+                await send_problem(send, ProxyProblem(HTTPStatus.NOT_FOUND, texts.no_own_path(OWN.decode())))

@@ -16,21 +16,43 @@ from yarl import URL
 
 from nexus_redis.extending import log, log_fields
 from nexus_redis.server.proxy import texts
+from nexus_redis.server.proxy.credentials import authorization_of
+from nexus_redis.server.proxy.failures import FAILURES, Broken, cause_of
 from nexus_redis.server.proxy.options import ProxyOptions
+from nexus_redis.server.proxy.outage import Outage, Seldom
 from nexus_redis.server.proxy.problems import ProxyProblem
 
 KEPT_S: Final = 4.0  # seconds that an idle connection is kept: many servers close theirs after 5 s
 FIELD_BYTES: Final = 65_536  # the longest header of a response
 NO_AUTOMATIC: Final = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
-FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError)
 
 
-class Broken(Exception):
-    """A request that got no response. `problem` is what the client is told."""
+class Passage:
+    """How far one request has come: `is_begun` says whether something of it may have been sent to the upstream."""
 
-    def __init__(self, problem: ProxyProblem) -> None:
-        super().__init__(problem.detail)
-        self.problem = problem
+    def __init__(self) -> None:
+        self.has_body = self.is_begun = False
+
+
+def _passages() -> aiohttp.TraceConfig:
+    """Return what notes in the `Passage` of a request that aiohttp sends something of it.
+
+    aiohttp sends the header of a request with the first part of its body, or at once where there is no body.
+    """
+
+    async def note_header(_: object, trace: Any, __: object) -> None:
+        passage = trace.trace_request_ctx
+        if passage is not None and not passage.has_body:
+            passage.is_begun = True
+
+    async def note_part(_: object, trace: Any, __: object) -> None:
+        if trace.trace_request_ctx is not None:
+            trace.trace_request_ctx.is_begun = True
+
+    passages = aiohttp.TraceConfig()
+    passages.on_request_headers_sent.append(note_header)
+    passages.on_request_chunk_sent.append(note_part)
+    return passages
 
 
 class Upstream:
@@ -40,7 +62,7 @@ class Upstream:
         self.url, self._options, self._budget = options.url, options, budget
         self.name = str(self.url)
         self._session: aiohttp.ClientSession | None = None
-        self._is_away = False
+        self._outage, self._cuts = Outage(), Seldom()
 
     async def open(self) -> None:
         """Open the session. No connection is made."""
@@ -54,6 +76,7 @@ class Upstream:
             max_line_size=FIELD_BYTES,
             max_field_size=FIELD_BYTES,
             middlewares=(self._once,),
+            trace_configs=[_passages()],
         )
 
     async def close(self) -> None:
@@ -62,15 +85,26 @@ class Upstream:
             await self._session.close()
 
     async def send(
-        self, method: str, url: URL, headers: CIMultiDict[str], data: bytes | AsyncIterator[bytes] | None
-    ) -> aiohttp.ClientResponse:
-        """Send a request once, and return the response when its headers have come. Raise `Broken`."""
-        return await self._opened.request(method, url, headers=headers, data=data, allow_redirects=False)
+        self, method: str, url: URL, headers: CIMultiDict[str], data: bytes | AsyncIterator[bytes] | None,
+        passage: Passage,
+    ) -> aiohttp.ClientResponse:  # fmt: skip
+        """Send a request once, and return the response when its headers have come. Raise a problem without one."""
+        passage.has_body = data is not None
+        try:
+            return await self._opened.request(
+                method, url, headers=headers, data=data, allow_redirects=False, trace_request_ctx=passage
+            )
+        except Broken as broken:
+            raise broken.problem(self.name, self._options.silence_s, is_begun=passage.is_begun) from None
 
     async def get_json(self, path: str) -> Any:
         """Return the JSON document at a path, for what the proxy asks by itself."""
         url = URL(f"{self.url}{path}", encoded=True)
-        async with self._opened.get(url, raise_for_status=True, allow_redirects=False, auto_decompress=True) as found:
+        path_of_credentials = self._options.stats_credentials
+        headers = {"Authorization": authorization_of(path_of_credentials)} if path_of_credentials is not None else None
+        async with self._opened.get(url, headers=headers, allow_redirects=False, auto_decompress=True) as found:
+            if found.status != HTTPStatus.OK:
+                raise ValueError(texts.status(found.status))
             return await found.json(content_type=None)
 
     async def parts(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
@@ -79,14 +113,14 @@ class Upstream:
             async for part in response.content.iter_any():
                 yield part
         except FAILURES as error:
-            log.warning(
-                texts.RESPONSE_CUT, self._budget, self.name, _shown(error), extra=self._about("response_cut", error)
-            )
-            raise ProxyProblem(HTTPStatus.BAD_GATEWAY, texts.broken(self.name, _shown(error)), "maybe") from None
+            cause = cause_of(error)
+            if count := self._cuts.note():
+                about = self._about("response_cut", cause=cause, count=count)
+                log.warning(texts.RESPONSE_CUT, self._budget, self.name, cause, count, extra=about)
+            raise ProxyProblem(HTTPStatus.BAD_GATEWAY, texts.broken(self.name, cause), "maybe") from None
 
-    def _about(self, event: str, error: Exception | None = None) -> dict[str, object]:
-        cause = log_fields(cause=_shown(error)) if error is not None else {}
-        return log_fields(event=event, budget=self._budget, upstream=self.name) | cause
+    def _about(self, event: str, **more: Any) -> dict[str, object]:
+        return log_fields(event=event, budget=self._budget, upstream=self.name, **more)
 
     @property
     def _opened(self) -> aiohttp.ClientSession:
@@ -97,28 +131,11 @@ class Upstream:
         try:
             response = await handler(request)
         except FAILURES as error:
-            problem = self._problem(error)
-            if not self._is_away:
-                self._is_away = True
-                about = self._about("upstream_away", error)
-                log.warning(texts.UPSTREAM_AWAY, self._budget, self.name, _shown(error), extra=about)
-            raise Broken(problem) from error
-        if self._is_away:
-            self._is_away = False
+            broken = Broken(error)
+            if self._outage.fail(is_connected=broken.is_connected):
+                about = self._about("upstream_away", cause=broken.cause)
+                log.warning(texts.UPSTREAM_AWAY, self._budget, self.name, broken.cause, extra=about)
+            raise broken from None
+        if self._outage.answer():
             log.info(texts.UPSTREAM_BACK, self._budget, self.name, extra=self._about("upstream_back"))
         return response
-
-    def _problem(self, error: Exception) -> ProxyProblem:
-        match error:
-            case aiohttp.ConnectionTimeoutError():
-                return ProxyProblem(HTTPStatus.GATEWAY_TIMEOUT, texts.unreachable(self.name, _shown(error)))
-            case aiohttp.ClientConnectorError():
-                return ProxyProblem(HTTPStatus.BAD_GATEWAY, texts.unreachable(self.name, _shown(error)))
-            case TimeoutError():
-                detail = texts.silent(self.name, self._options.silence_s)
-                return ProxyProblem(HTTPStatus.GATEWAY_TIMEOUT, detail, "maybe")
-        return ProxyProblem(HTTPStatus.BAD_GATEWAY, texts.broken(self.name, _shown(error)), "maybe")
-
-
-def _shown(error: BaseException) -> str:
-    return str(error) or type(error).__name__
