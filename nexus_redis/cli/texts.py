@@ -277,6 +277,10 @@ PROXY_TAKES_NO_TOKENS: Final = (
     "--upstream and --tokens do not go together: the Authorization of a request belongs to the upstream. To listen "
     "where other hosts reach the proxy, add --anyone"
 )
+PROXY_NEEDS_ANYONE: Final = (
+    "everybody who reaches this address could send requests through the proxy: add --anyone if that is meant, or "
+    "listen on 127.0.0.1 or on a unix socket"
+)
 SOCKET_AND_ADDRESS: Final = "--socket takes the place of --host and --port: leave these out, or start another server"
 ONLY_WITH_UPSTREAM: Final = (
     "--budget, --key, --rate, --stats, --stats-credentials, --keep-host and --anyone need --upstream URL"

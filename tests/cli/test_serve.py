@@ -196,6 +196,7 @@ def test_the_proxy(shell: Shell) -> None:
         ["--upstream", "http://es:9200", "--budget", "es", "--stats", "kafka"],
         ["--upstream", "http://es:9200", "--budget", "es", "--rate", "fast"],
         ["--upstream", "http://es:9200", "--budget", "es", "--host", "0.0.0.0"],
+        ["--upstream", "http://es:9200", "--budget", "es", "--tokens", "tokens", "--anyone"],
         ["--anyone", "--host", "0.0.0.0"],
     ],
 )

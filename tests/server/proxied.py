@@ -262,12 +262,12 @@ Ask = Callable[[bytes], Awaitable[Answer]]
 
 
 @asynccontextmanager
-async def product(redis: Server, **given: Any) -> AsyncIterator[tuple[Ask, Upstream]]:
-    """Run the proxy as the command line does, with the checks before it; yields how to ask it."""
+async def product(redis: Server, *, workers: int = 1, **given: Any) -> AsyncIterator[tuple[Ask, Upstream]]:
+    """Run the proxy as one of its workers does, with the checks before it; yields how to ask it."""
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(asyncio.timeout(PATIENCE))
         upstream = await stack.enter_async_context(Upstream())
-        app = ProxyApplication(ServerOptions(url=redis.url), options(upstream, **given))
+        app = ProxyApplication(ServerOptions(url=redis.url, workers=workers), options(upstream, **given))
         port = await stack.enter_async_context(running(app))
 
         async def ask(raw: bytes) -> Answer:

@@ -263,6 +263,18 @@ def test_own_paths(one_server: Server) -> None:
     run(main())
 
 
+def test_workers_have_no_metrics(one_server: Server) -> None:
+    """One of several workers does not answer with its own counts, which would seem to fall from scrape to scrape."""
+
+    async def main() -> None:
+        async with product(one_server, workers=2) as (ask, upstream):
+            answer = await ask(b"GET /.well-known/nexus-redis/metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert answer.status == 404
+            assert upstream.heads == []
+
+    run(main())
+
+
 def test_smuggled_by_name(one_server: Server) -> None:
     """A length that Connection names is kept, so the body is not taken for the next request."""
 

@@ -119,11 +119,15 @@ def serve(
         origins=tuple(allow_origin or ()), wait_s=typed_seconds(wait, "wait"), workers=workers,
         certificate=tls_cert, private_key=tls_key, namespace=namespace,
     )  # fmt: skip
-    run.check(options, is_open=anyone and upstream is not None)
+    if upstream is not None and tokens is not None:
+        raise Misuse(texts.PROXY_TAKES_NO_TOKENS)
+    if upstream is not None and not (anyone or options.is_local):
+        raise Misuse(texts.PROXY_NEEDS_ANYONE)
+    run.check(options, is_open=upstream is not None)
     proxy = None
     if upstream is not None:
-        if budget is None or tokens is not None:
-            raise Misuse(texts.PROXY_NEEDS_BUDGET if budget is None else texts.PROXY_TAKES_NO_TOKENS)
+        if budget is None:
+            raise Misuse(texts.PROXY_NEEDS_BUDGET)
         target_of(budget, key)  # refuses a name that cannot be one
         proxy = ProxyOptions(
             upstream=upstream, budget=budget, key=key, rate=None if rate is None else parse_rate(rate), cost=cost,

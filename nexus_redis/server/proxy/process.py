@@ -90,6 +90,8 @@ class ProxyApplication:
                     await send_problem(send, away)
                 else:
                     await send_whole(send, 200, [TEXT], b"ready\n")
+            case b"metrics" if self._options.workers > 1:  # each scrape would reach another one, with other counts
+                await send_problem(send, ProxyProblem(HTTPStatus.NOT_FOUND, texts.METRICS_OF_WORKERS))
             case b"metrics":
                 accept = header_map(scope["headers"]).get(b"accept", b"").decode("latin-1")
                 encode, kind = choose_encoder(accept)

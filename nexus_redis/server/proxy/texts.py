@@ -53,6 +53,9 @@ def wrong_host(detail: str) -> str:
     return f"{detail} Start the proxy with --allow-host NAME if the name is meant. {NOT_PASSED_ON}"
 
 
+METRICS_OF_WORKERS: Final = "Each worker counts what it did itself. Run one worker for each proxy that is scraped."
+
+
 def no_own_path(where: str) -> str:
     """Return the detail for a path of the proxy itself that does not exist."""
     return f"The proxy has healthz, readyz and metrics at {where}, and nothing else. {NOT_PASSED_ON}"
