@@ -58,6 +58,7 @@ def _plain(bound: float) -> str:
 MOST_LABELS: Final = 16
 LONGEST_LABEL: Final = 64
 LONGEST_NOTE: Final = 200  # bytes
+LONGEST_KEY: Final = 256  # bytes
 LONGEST_WHO: Final = 64  # bytes
 
 LARGEST_COUNT: Final = 2**53  # Lua's numbers are doubles: whole numbers are exact up to here
@@ -84,11 +85,11 @@ RANGES: Final[dict[str, Range]] = {
     **dict.fromkeys(("tokens", "want", "need", "held", "unused", "burned", "degraded", "granted"), TOKENS),
     **dict.fromkeys(("done", "failed", "errors", "cancelled", "in_flight", "slots"), COUNT),
     **dict.fromkeys(("queue_depth", "queue_limit", "seq", "granted_total", "uptime_ms", "busy_ms"), COUNT),
-    **dict.fromkeys(("burst", "transit", "grace", "timeout", "hold", "pause"), SECONDS),
+    **dict.fromkeys(("burst", "transit", "grace", "timeout", "wait", "hold", "pause", "seconds"), SECONDS),
     "interval": INTERVAL,
     "trip": Range(0, 1_000_000, "microseconds"),
     **dict.fromkeys(("latency_ms", "latency_p25_ms", "latency_p10_ms", "latency_target_ms"), MILLISECONDS),
-    **dict.fromkeys(("interval_ms", "pause_ms"), MILLISECONDS),
+    **dict.fromkeys(("interval_ms", "pause_ms", "timeout_ms"), MILLISECONDS),
     **dict.fromkeys(("lease_ms", "refresh_ms", "retry_after_ms"), MILLISECONDS),
     **dict.fromkeys(("load", "current_load"), PERCENT),
     "backpressure_level": LEVEL,
@@ -107,15 +108,18 @@ WORDS: Final = {
 SETTINGS: Final = ("rate", "min_rate", "burst", "law", "combine", "latency_target_ms", "lossless", "transit", "grace")
 _OTHERS: Final = {
     "labels": error_texts.invalid_labels(MOST_LABELS, LONGEST_LABEL),
-    "note": error_texts.text_too_long(LONGEST_NOTE),
-    "who": error_texts.text_too_long(LONGEST_WHO),
+    **dict.fromkeys(("note", "reason"), error_texts.text_too_long(LONGEST_NOTE)),
+    **dict.fromkeys(("who", "by"), error_texts.text_too_long(LONGEST_WHO)),
+    "key": error_texts.invalid_key(LONGEST_KEY),
     "setting": error_texts.unknown_setting(SETTINGS),
     "source": error_texts.INVALID_SOURCE,
     "at_us": error_texts.INVALID_INSTANT,
     **dict.fromkeys(("arguments", "keys"), error_texts.NOT_OUR_CALL),
     "message": error_texts.NOT_A_MESSAGE,
 }
-_NAMES: Final = {"name", "namespace", "id", "producer_id", "consumer_id", "instance_id", "incarnation", "birth"}
+_NAMES: Final = {
+    "name", "budget", "namespace", "id", "producer_id", "consumer_id", "instance_id", "incarnation", "birth",
+}  # fmt: skip
 
 # What a script knows and a range does not: a value that does not go with the other settings or with the consumers.
 _IN_CONTEXT: Final = {

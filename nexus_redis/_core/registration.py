@@ -74,7 +74,7 @@ class Registration:
         self.largest_burst = 0  # micro-tokens: the largest bucket that this budget has had or was to have
         self._warned: frozenset[str] = frozenset()
         self._unset_since = NEVER
-        self._state: tuple[int, str] | None = None  # as last heard: the level, and the reason if the budget is stopped
+        self._state: tuple[int, str] | None = None  # as last heard: the level and the reason
         self._keys_with_settings: set[Registration] | None = None
         self._stored: BudgetSettings = NOTHING  # as last read from Redis, for the keys that inherit from this budget
         self._inherited: BudgetSettings | None = None
@@ -248,14 +248,13 @@ class Registration:
 
         The first answer is no change. Reasons that come and go with the load ("rate", "contended") count as one.
         """
-        state = answer.level, answer.reason if answer.reason in STOPPED else ""
-        before, self._state = self._state, state
-        if before is None or before == state:
+        before, self._state = self._state, (answer.level, answer.reason)
+        if before is None or _told(*before) == _told(*self._state):
             return
         rate = answer.budget_rate / MICRO
         log.info(
             log_texts.BUDGET_CHANGED, self.name, answer.level, formatting.rate(rate), answer.reason, before[0],
-            before[1] or "load or rate",
+            before[1],
             extra=log_fields(
                 budget=self.name, level=answer.level, load=answer.load, rate=rate, reason=answer.reason
             ),
@@ -358,3 +357,8 @@ def _settings_of(texts: dict[str, str]) -> BudgetSettings:
             continue
         found[field] = parsed
     return BudgetSettings.of(**found)  # in force together, so valid together
+
+
+def _told(level: int, reason: str) -> tuple[int, str]:
+    """Return what is told of a state: its level, and its reason if the budget is stopped."""
+    return level, reason if reason in STOPPED else ""

@@ -41,14 +41,14 @@ _IN_A_SCRIPT: Final = re.compile(r"(?:ERR )?Error running script \(call to \w+\)
 _DAMAGED: Final = re.compile(r"NEXUS_DAMAGED (([\w.-]{1,64}):\{([\w./-]{1,64})\}[\w.:-]*) ?(\w*)")
 _CODE_OF: Final = {  # redis-py removes the code word from the text of these
     "AuthenticationError": "NOAUTH", "AuthenticationWrongNumberOfArgsError": "NOAUTH", "MovedError": "MOVED",
-    "AskError": "ASK",
+    "AskError": "ASK", "NoPermissionError": "NOPERM",
 }  # fmt: skip
 _BY_FIRST_WORD: Final = {"invalid": "WRONGPASS", "WRONGPASS": "WRONGPASS", "AUTH": "AUTH"}
 # Errors without a code word of their own: a part of their text, and our code word.
 _BY_TEXT: Final = (
     ("unknown command 'HELLO'", "HELLO"), ("cluster support disabled", "NOCLUSTER"),
     ("unknown command 'SENTINEL'", "NOSENTINEL"), ("unknown command 'EVALSHA'", "NOSCRIPTS"),
-    ("unknown command 'CLUSTER'", "NOSCRIPTS"),
+    ("unknown command 'CLUSTER'", "NOSCRIPTS"), ("ACL failure in script", "NOPERM"),
 )  # fmt: skip
 # How redis-py shows a client. Only its host and port are of use to a person.
 _OF_REDIS_PY: Final = re.compile(r"<redis\..*?\bhost=([^,]*),port=(\d+).*?\)>\)>\)>")

@@ -230,6 +230,7 @@ _CLUSTER: Final = "this is a node of a Redis Cluster: use redis+cluster://HOST:P
 SERVER_REFUSED: Final = {
     "NOAUTH": "the server wants a password: give it as in redis://USER:PASSWORD@HOST, or redis://:PASSWORD@HOST",
     "WRONGPASS": "the server does not accept this user and password: correct them in the address or the client",
+    "NOPERM": "the user in the address may not do this: give it the rights in docs/operations.md, or use another user",
     "DB": "the server has no database with the number in the address: use a lower number, usually 0 to 15",
     "AUTH": "the server has no password: leave it out of the address or the client",
     "HELLO": "the server, or a proxy before it, speaks an older protocol: add ?protocol=2 to the address",

@@ -11,12 +11,11 @@ import re
 from typing import Final
 
 from nexus_redis._values import error_texts, log_texts
-from nexus_redis.errors import RANGES, InvalidSetting, Range
+from nexus_redis.errors import LONGEST_KEY, RANGES, InvalidSetting, Range
 
 DEFAULT_URL: Final = "redis://localhost:6379/0"
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
-LONGEST_KEY: Final = 256  # bytes
 LONGEST_NAME: Final = 64  # as in NAME_PATTERN; a name together with a key is not longer
 DIGEST: Final = 32  # hexadecimal digits of the hash
 HASHED: Final = "_"  # begins a hashed key, so that no plain key looks like one

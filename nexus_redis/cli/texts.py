@@ -277,6 +277,7 @@ PROXY_TAKES_NO_TOKENS: Final = (
     "--upstream and --tokens do not go together: the Authorization of a request belongs to the upstream. To listen "
     "where other hosts reach the proxy, add --anyone"
 )
+SOCKET_AND_ADDRESS: Final = "--socket takes the place of --host and --port: leave these out, or start another server"
 ONLY_WITH_UPSTREAM: Final = "--budget, --key, --rate, --stats, --keep-host and --anyone need --upstream URL"
 
 
@@ -286,6 +287,10 @@ def passing_on(where: str, upstream: str, budget: str) -> str:
 
 def serving(where: str) -> str:
     return f"nexus-redis serves {where} (API at /v1, documented at /docs; Ctrl-C ends it)"
+
+
+def tokens_file(cause: str) -> str:
+    return f"this file of tokens cannot be used ({cause}): choose a file that you may read and write"
 
 
 def token_exists(file: str) -> str:

@@ -19,11 +19,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Final
+from typing import Final, TypedDict
 
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.server import texts
 from nexus_redis.server.problems import Problem
+from nexus_redis.server.trouble import Trouble
 
 OBSERVER, PRODUCER, CONSUMER, OPERATOR = "observer", "producer", "consumer", "operator"
 ROLES: Final = (OBSERVER, PRODUCER, CONSUMER, OPERATOR)
@@ -60,6 +61,15 @@ class Caller:
             raise Problem("not-allowed", texts.not_allowed(self.name, role, budget))
 
 
+class WhoamiJson(TypedDict):
+    """What a caller may do: its roles and its patterns of budgets. `needs_token` is false where everybody may call."""
+
+    name: str
+    roles: list[str]
+    budgets: list[str]
+    needs_token: bool
+
+
 ANYONE: Final = Caller("", frozenset(ROLES), ("*",))  # where no tokens are needed
 
 
@@ -70,6 +80,7 @@ class Access:
         self._path, self._callers = path, dict[str, Caller]()
         self._stamp: tuple[float, int] | None = None
         self._looks_at = 0.0
+        self._trouble = Trouble("tokens_file_unreadable", texts.TOKENS_KEPT, texts.TOKENS_READ)
         if path is not None:
             self._read(path)
 
@@ -93,6 +104,13 @@ class Access:
             )
         return found
 
+    def is_still(self, caller: Caller, authorization: bytes | None) -> bool:
+        """Return whether a header still names a caller that was found before, with the same rights."""
+        try:
+            return self.caller(authorization) == caller
+        except Problem:
+            return False
+
     def _read(self, path: Path) -> None:
         """Read the file if it has changed. Keep the tokens that are known while it cannot be read."""
         self._looks_at = time.monotonic() + LOOK_EACH
@@ -100,11 +118,20 @@ class Access:
             found = path.stat()
             stamp = (found.st_mtime, found.st_size)
             if stamp != self._stamp:
-                self._callers, self._stamp = parsed(path.read_text(), path), stamp
+                self._callers, self._stamp = read(path), stamp
+            self._trouble.end()
         except (OSError, InvalidSetting) as error:
             if self._stamp is None:
                 raise InvalidSetting("tokens", str(path), texts.tokens_unreadable(str(error))) from None
-            texts.log_tokens_kept(path, error)
+            self._trouble.note(str(error))
+
+
+def read(path: Path) -> dict[str, Caller]:
+    """Return the callers of a file by the hash of their token. Raise `OSError`, or `InvalidSetting` for its content."""
+    try:
+        return parsed(path.read_text("utf-8"), path)
+    except UnicodeDecodeError as error:
+        raise InvalidSetting("tokens", str(path), texts.tokens_unreadable(str(error))) from None
 
 
 def parsed(text: str, path: Path) -> dict[str, Caller]:

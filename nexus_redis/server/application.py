@@ -9,23 +9,23 @@ runs it with limits on each connection, and with an orderly end.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Mount, Route, Router
 
-from nexus_redis._values.log import log
-from nexus_redis._values.log_fields import log_fields
 from nexus_redis._values.parse import budget_name
 from nexus_redis.errors import NexusError
 from nexus_redis.metrics import exposition
 from nexus_redis.server import texts
-from nexus_redis.server.access import ANYONE, EVERY, OBSERVER, ROLES
+from nexus_redis.server.access import ANYONE, EVERY, OBSERVER, ROLES, WhoamiJson
 from nexus_redis.server.call import Call, CallerGone, Receive, Reply, Scope, Send
 from nexus_redis.server.codec import encode
 from nexus_redis.server.connection import STOP, Stopping
 from nexus_redis.server.gate import header_map
+from nexus_redis.server.health import ReadyJson
 from nexus_redis.server.openapi import document
 from nexus_redis.server.operations import OPERATIONS
 from nexus_redis.server.options import ServerOptions
@@ -39,6 +39,7 @@ Handler = Callable[[Call], Awaitable[Reply]]
 
 TEXT: Final = b"text/plain; charset=utf-8"
 HTML: Final = b"text/html; charset=utf-8"
+EVENTS_QUERY: Final = ("budget", "key")
 EVENTS: Final = b"text/event-stream"
 OPENAPI: Final = b"application/vnd.oai.openapi+json;version=3.1"
 
@@ -104,26 +105,29 @@ class Application:
         except HTTPException as error:
             await send_problem(send_noted, _routing_problem(error))
         except Exception as error:
-            problem = problem_of(error)
-            if problem.kind.status == 500:
-                about = log_fields(event="answer_bug", method=scope["method"], path=scope["path"])
-                log.exception(texts.log_bug(scope["method"], scope["path"]), extra=about)
             if has_begun:
                 raise
+            service.health.failed(error)
+            problem = problem_of(error)
+            if problem.kind.status == 500:
+                texts.log_bug(scope["method"], scope["path"], error)
             await send_problem(send_noted, problem)
 
 
 class Endpoint:
-    """The ASGI application of one operation. One that `is_open` needs no token."""
+    """The ASGI application of one operation, with its parameters after the `?`. One that `is_open` needs no token."""
 
-    def __init__(self, service: Service, handler: Handler, *, is_open: bool = False) -> None:
-        self._service, self._handler, self._is_open = service, handler, is_open
+    def __init__(self, service: Service, handler: Handler, query: Sequence[str] = (), *, is_open: bool = False) -> None:
+        self._service, self._handler, self._query, self._is_open = service, handler, query, is_open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Carry the operation out, and send its answer."""
         service, headers = self._service, scope["headers_by_name"]
         caller = ANYONE if self._is_open else service.access.caller(headers.get(b"authorization"))
-        reply = await self._handler(Call(scope, receive, headers, caller, service.options.limits))
+        call = Call(scope, receive, headers, caller, service.waiting)
+        if scope["query_string"]:
+            call.check_query(self._query)
+        reply = await self._handler(call)
         if reply.value is None:
             await send_whole(send, reply.status, list(reply.headers), b"")
             return
@@ -138,13 +142,24 @@ class EventStream:
         self._service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send events until the caller goes away or the server stops."""
+        """Send events until the caller goes away, its token is not the same any more, or the server stops."""
         service, headers = self._service, scope["headers_by_name"]
-        caller = service.access.caller(headers.get(b"authorization"))
-        query = Call(scope, receive, headers, caller, service.options.limits).query
+        token = headers.get(b"authorization")
+        caller = service.access.caller(token)
+        call = Call(scope, receive, headers, caller, service.waiting)
+        call.check_query(EVENTS_QUERY)
+        query = call.query
         budget = budget_name(query["budget"], query.get("key")) if "budget" in query else None
         caller.require(OBSERVER, budget)
-        await send_stream(receive, send, EVENTS, service.watcher.stream(budget, caller.sees))
+
+        async def while_valid() -> AsyncGenerator[bytes]:
+            async with aclosing(service.watcher.stream(budget, caller.sees)) as parts:
+                async for part in parts:
+                    if not service.access.is_still(caller, token):
+                        return
+                    yield part
+
+        await send_stream(receive, send, EVENTS, while_valid())
 
 
 class Metrics:
@@ -177,19 +192,21 @@ class Constant:
 def _routes(service: Service) -> list[BaseRoute]:
     async def whoami(call: Call) -> Reply:
         caller = call.caller
-        return Reply({
+        found: WhoamiJson = {
             "name": caller.name, "roles": [role for role in ROLES if caller.may(role)],
             "budgets": list(caller.patterns), "needs_token": service.access.needs_token,
-        })  # fmt: skip
+        }  # fmt: skip
+        return Reply(found)
 
     async def readyz(call: Call) -> Reply:  # noqa: ARG001  # every handler gets it
         trouble = await service.health.trouble()
         if trouble:
             raise Problem("temporary-reduced-capacity", trouble, retry_after=AWAY_RETRY, reason="unavailable")
-        return Reply({"ready": True})
+        ready: ReadyJson = {"ready": True}
+        return Reply(ready)
 
     api = [
-        Route(each.path, Endpoint(service, getattr(service, each.handler)), methods=[each.method])
+        Route(each.path, Endpoint(service, getattr(service, each.handler), each.query), methods=[each.method])
         for each in OPERATIONS
     ]
     return [

@@ -30,6 +30,11 @@ class Batch:
         self._requests: list[_Request] = []
         self._trips: set[asyncio.Task[None]] = set()
 
+    @property
+    def namespace(self) -> str:
+        """Return the namespace of all keys."""
+        return self._nexus.namespace
+
     async def ask(self, *jobs: Job, is_repeatable: bool = True) -> list[Any]:
         """Send jobs and return their results. Raise the first error.
 

@@ -14,7 +14,6 @@ from nexus_redis._protocol.json_forms import event_of, explanation_of, summary_o
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.snapshot import BudgetSnapshot, snapshot
 from nexus_redis._values.identity import whoami
-from nexus_redis._values.parse import parse_seconds
 from nexus_redis._values.settings import BudgetSettings
 from nexus_redis.asyncio import Nexus
 from nexus_redis.errors import SETTINGS, InvalidSetting
@@ -83,7 +82,7 @@ class Budgets:
     async def pause(self, call: Call) -> Reply:
         """Stop the budget on all hosts, for some seconds or until it is resumed."""
         keys, asked = self._asked(call), PauseRequest(**await call.fields())
-        seconds = UNTIL_RESUMED if asked.seconds is None else parse_seconds(asked.seconds, "pause")
+        seconds = UNTIL_RESUMED if asked.seconds is None else asked.seconds
         return await self._changed_by(call, keys, asked.by, asked.reason, pause=seconds)
 
     async def resume(self, call: Call) -> Reply:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from contextlib import AbstractContextManager
+from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import parse_qsl, unquote
 
 from nexus_redis._values.parse import budget_name
@@ -34,15 +35,24 @@ class CallerGone(Exception):
     """The caller has closed the connection, so nobody reads an answer."""
 
 
+class Reading(Protocol):
+    """What a server says of the bodies that it reads: their limits, and that it stops (`Problem`)."""
+
+    limits: Limits
+
+    def until_stop(self) -> AbstractContextManager[object]:
+        """Return the block that ends when the server stops."""
+
+
 class Call:
     """One request: who calls, the fields of its body, the budget in its path, and its headers by name."""
 
-    __slots__ = ("_limits", "caller", "headers", "receive", "scope")
+    __slots__ = ("_reading", "caller", "headers", "receive", "scope")
 
     def __init__(
-        self, scope: Scope, receive: Receive, headers: dict[bytes, bytes], caller: Caller, limits: Limits
+        self, scope: Scope, receive: Receive, headers: dict[bytes, bytes], caller: Caller, reading: Reading
     ) -> None:
-        self.scope, self.receive, self.headers, self.caller, self._limits = scope, receive, headers, caller, limits
+        self.scope, self.receive, self.headers, self.caller, self._reading = scope, receive, headers, caller, reading
 
     def header(self, name: bytes) -> str:
         """Return a header, "" if there is none."""
@@ -50,13 +60,18 @@ class Call:
 
     @property
     def query(self) -> Mapping[str, str]:
-        """Return the parameters after the `?`. Raise `InvalidSetting` for one that is given twice."""
-        found: dict[str, str] = {}
+        """Return the parameters after the `?`."""
+        return dict(parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True))
+
+    def check_query(self, known: Sequence[str]) -> None:
+        """Raise `InvalidSetting` for a parameter that is not known, or that is given twice."""
+        found: set[str] = set()
         for name, value in parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True):
+            if name not in known:
+                raise InvalidSetting(name, value, texts.unknown_parameter(known))
             if name in found:
                 raise InvalidSetting(name, value, texts.GIVEN_TWICE)
-            found[name] = value
-        return found
+            found.add(name)
 
     @property
     def budget(self) -> str:
@@ -69,14 +84,16 @@ class Call:
         return decode(await self._body(), self.headers.get(b"content-type", b""))
 
     async def _body(self) -> bytes:
-        limit = self._limits.body_bytes
+        limits = self._reading.limits
+        limit = limits.body_bytes
         if int(self.headers.get(b"content-length", b"0") or 0) > limit:
             raise Problem("body-too-large", texts.body_too_large(limit))
         try:
-            async with asyncio.timeout(self._limits.receive_s):
-                return await self._parts(limit)
+            with self._reading.until_stop():
+                async with asyncio.timeout(limits.receive_s):
+                    return await self._parts(limit)
         except TimeoutError:
-            raise Problem("too-slow", texts.too_slow(self._limits.receive_s)) from None
+            raise Problem("too-slow", texts.too_slow(limits.receive_s)) from None
 
     async def _parts(self, limit: int) -> bytes:
         body = bytearray()

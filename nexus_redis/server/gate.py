@@ -1,14 +1,17 @@
 """The checks before anything else of a request is read: which host it names, and which web page it comes from.
 
 A page on the web can make a browser send requests to this machine. A `Host` header that is not on the list shows a name
-that an attacker has pointed at this address (DNS rebinding). `Sec-Fetch-Site` and `Origin` show a page of another site
+that an attacker has pointed at this address (DNS rebinding). A literal address is no such name, because a browser sends
+it only to that address, so any is allowed. `Sec-Fetch-Site` and `Origin` show a page of another site
 (cross-site request forgery). Programs that are not browsers send neither.
 """
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import Any, Final
 
 from nexus_redis.server import texts
@@ -18,16 +21,14 @@ from nexus_redis.server.problems import Headers, Problem
 SAFE: Final = ("GET", "HEAD", "OPTIONS")
 SAME: Final = (b"same-origin", b"none")
 ANY: Final = "*"
-ANY_ADDRESS: Final = ("0.0.0.0", "::", "")  # noqa: S104  # what an operator may have chosen to listen on
+_HOST: Final = re.compile(rb"(?:\[([0-9a-f:.]+)\]|([^\[\]:]+))(?::\d*)?")  # an address of IPv6, or a name; and a port
 
 
 class Gate:
     """The names that a `Host` header may have, and the origins whose pages may call."""
 
     def __init__(self, options: ServerOptions) -> None:
-        names = set(options.hosts) | {*LOOPBACK, "[::1]"}
-        if options.host not in ANY_ADDRESS:
-            names.add(f"[{options.host}]" if ":" in options.host else options.host)
+        names = {*options.hosts, *LOOPBACK, options.host}
         if not options.is_local:
             names |= {socket.gethostname(), socket.getfqdn()}
         # On a unix socket no name leads here, so a client may send any.
@@ -48,9 +49,14 @@ class Gate:
     def check_host(self, headers: dict[bytes, bytes]) -> bytes:
         """Return the host that a request names. Raise a problem for a name of another host."""
         host = headers.get(b"host", b"").lower()
-        if not self._any_host and _without_port(host) not in self._hosts:
+        if not (self._any_host or self._is_ours(host)):
             raise Problem("wrong-host", texts.wrong_host(host.decode("latin-1")))
         return host
+
+    def _is_ours(self, host: bytes) -> bool:
+        match = _HOST.fullmatch(host)
+        name = b"" if match is None else match[1] or match[2]
+        return name in self._hosts or _is_address(name)
 
     def cors(self, headers: dict[bytes, bytes]) -> Headers:
         """Return the headers that let a page of an allowed origin read the answer. None is allowed by default."""
@@ -71,9 +77,12 @@ class Gate:
         return allowed
 
 
-def _without_port(host: bytes) -> bytes:
-    end = host.rfind(b"]")
-    return host[: end + 1] if end >= 0 else host.partition(b":")[0]
+def _is_address(name: bytes) -> bool:
+    try:
+        ip_address(name.decode("latin-1"))
+    except ValueError:
+        return False
+    return True
 
 
 def _without_scheme(origin: bytes) -> bytes:

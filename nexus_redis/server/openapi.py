@@ -19,16 +19,21 @@ from typing import (
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from nexus_redis.errors import SETTINGS
+from nexus_redis.errors import LONGEST_KEY, SETTINGS
 from nexus_redis.server import texts
-from nexus_redis.server.operations import OPERATIONS, Operation
+from nexus_redis.server.operations import OPERATIONS, OTHERS, Operation
 from nexus_redis.server.problems import CONTENT_TYPE, KINDS
 
-ALWAYS: Final = (
-    "invalid-request", "not-authenticated", "not-allowed", "cross-site-request", "wrong-host", "internal-error",
-)  # fmt: skip
+ALWAYS: Final = ("invalid-request", "cross-site-request", "wrong-host", "internal-error")
+GUARDED: Final = ("not-authenticated", "not-allowed")
 WITH_BODY: Final = ("too-slow", "body-too-large", "wrong-content-type")
 SCHEMAS: Final = "#/components/schemas/"
+QUERY: Final[dict[str, dict[str, Any]]] = {
+    "budget": {"description": texts.API_BUDGET, "schema": {"type": "string"}},
+    "key": {
+        "description": texts.API_KEY, "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY},
+    },
+}  # fmt: skip
 KEYED: Final = ("acquire", "try_")  # operations that an Idempotency-Key may name
 
 
@@ -37,7 +42,7 @@ def document() -> dict[str, Any]:
     """Return the document. Do not change it."""
     schemas: dict[str, Any] = {"Problem": _problem()}
     paths: dict[str, Any] = {}
-    for each in OPERATIONS:
+    for each in (*OPERATIONS, *OTHERS):
         paths.setdefault(each.path, {})[each.method.lower()] = _operation(each, schemas)
     return {
         "openapi": "3.1.0",
@@ -59,30 +64,24 @@ def _operation(each: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "operationId": each.handler.rstrip("_"),
         "summary": each.summary,
-        "description": texts.roles_needed(each.roles),
+        "description": texts.API_OPEN if each.is_open else texts.roles_needed(each.roles),
         "parameters": _parameters(each),
         "responses": _responses(each, schemas),
     }
+    if each.is_open:
+        found["security"] = [{}]
     if each.request is not None:
-        schema = _schema(each.request, schemas)
-        # Without a body there is no Content-Type, which a request needs.
-        found["requestBody"] = {"required": True, "content": _content(schema)}
+        is_required = any(field.is_required() for field in each.request.model_fields.values())
+        found["requestBody"] = {"required": is_required, "content": _content(_schema(each.request, schemas))}
     return found
 
 
 def _parameters(each: Operation) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     if "{name}" in each.path:
-        found += [
-            {
-                "name": "name",
-                "in": "path",
-                "required": True,
-                "description": texts.API_NAME,
-                "schema": {"type": "string"},
-            },
-            {"name": "key", "in": "query", "description": texts.API_KEY, "schema": {"type": "string"}},
-        ]
+        schema: dict[str, Any] = {"type": "string"}
+        found.append({"name": "name", "in": "path", "required": True, "description": texts.API_NAME, "schema": schema})
+    found += [{"name": name, "in": "query", **QUERY[name]} for name in each.query]
     if each.handler in KEYED:
         schema = {"type": "string", "maxLength": 255}
         found.append({"name": "Idempotency-Key", "in": "header", "description": texts.API_ONCE, "schema": schema})
@@ -94,8 +93,15 @@ def _responses(each: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     for status in each.statuses:
         found[str(status)] = {"description": texts.API_DONE}
         if each.answer is not None:
-            found[str(status)]["content"] = _content(_schema(each.answer, schemas))
-    names = [*ALWAYS, *(WITH_BODY if each.request is not None else ()), *each.problems]
+            schema = _schema(each.answer, schemas)
+            content = {each.media: {"schema": schema}} if each.media else _content(schema)
+            found[str(status)]["content"] = content
+    names = [
+        *ALWAYS,
+        *(() if each.is_open else GUARDED),
+        *(WITH_BODY if each.request is not None else ()),
+        *each.problems,
+    ]
     for status in sorted({KINDS[name].status for name in names}):
         kinds = [name for name in names if KINDS[name].status == status]
         response: dict[str, Any] = {

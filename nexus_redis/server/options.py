@@ -14,12 +14,14 @@ class Limits:
     """What one client may cost the server: bytes, seconds, and counts for one process.
 
     `header_bytes` and `body_bytes` bound a request. `receive_s` is the time in which its header, and then its body,
-    must arrive. `waiters` callers may wait for tokens at once, and `connections` may be open.
+    must arrive; what is left of an answered request gets as long again. A client that takes nothing of its answer for
+    `write_s` loses the connection. `waiters` callers may wait for tokens at once, and `connections` may be open.
     """
 
     header_bytes: int = 16_384
     body_bytes: int = 65_536
     receive_s: float = 10.0
+    write_s: float = 60.0
     idle_s: float = 75.0
     waiters: int = 10_000
     connections: int = 20_000

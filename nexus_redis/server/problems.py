@@ -47,6 +47,7 @@ KINDS: Final[dict[str, Kind]] = {
     "quota-exceeded": Kind(429, texts.QUOTA_EXCEEDED, texts.RETRY_AFTER_REMEDY, is_registered=True),
     "temporary-reduced-capacity": Kind(503, texts.REDUCED_CAPACITY, texts.RETRY_AFTER_REMEDY, is_registered=True),
     "invalid-request": Kind(400, texts.INVALID_REQUEST, texts.INVALID_REQUEST_REMEDY),
+    "malformed-request": Kind(400, texts.MALFORMED, texts.MALFORMED_REMEDY),
     "not-authenticated": Kind(401, texts.NOT_AUTHENTICATED, texts.NOT_AUTHENTICATED_REMEDY),
     "not-allowed": Kind(403, texts.NOT_ALLOWED, texts.NOT_ALLOWED_REMEDY),
     "cross-site-request": Kind(403, texts.CROSS_SITE, texts.CROSS_SITE_REMEDY),
@@ -60,9 +61,11 @@ KINDS: Final[dict[str, Kind]] = {
     "wrong-content-type": Kind(415, texts.WRONG_CONTENT_TYPE, texts.WRONG_CONTENT_TYPE_REMEDY),
     "wrong-host": Kind(421, texts.WRONG_HOST, texts.WRONG_HOST_REMEDY),
     "idempotency-key-reused": Kind(422, texts.KEY_REUSED, texts.KEY_REUSED_REMEDY),
+    "header-too-large": Kind(431, texts.HEADER_TOO_LARGE, texts.HEADER_TOO_LARGE_REMEDY),
     "internal-error": Kind(500, texts.INTERNAL_ERROR, texts.INTERNAL_ERROR_REMEDY),
     "stopping": Kind(503, texts.STOPPING, texts.RETRY_AFTER_REMEDY),
     "too-many-waiters": Kind(503, texts.TOO_MANY_WAITERS, texts.RETRY_AFTER_REMEDY),
+    "too-many-connections": Kind(503, texts.TOO_MANY_CONNECTIONS, texts.RETRY_AFTER_REMEDY),
 }
 
 
@@ -105,6 +108,11 @@ def over_budget(
     return Problem(name, detail, retry_after=wait, headers=headers, budget=budget, reason=reason, **policies)
 
 
+def is_of_server(error: ServerRefused) -> bool:
+    """Return whether Redis refuses this server (its password, its rights), and not a call in the state of a budget."""
+    return not error.code.startswith("NEXUS_") and error.code != "WRONGTYPE"
+
+
 def problem_of(error: Exception) -> Problem:
     """Return the problem that an error of the library is told as."""
     match error:
@@ -117,7 +125,10 @@ def problem_of(error: Exception) -> Problem:
         case Unavailable():
             return Problem("temporary-reduced-capacity", str(error), retry_after=AWAY_RETRY, reason="unavailable")
         case ServerRefused():
-            return Problem("refused", str(error), code=error.code, remedy=error.remedy)
+            about: dict[str, Any] = {"code": error.code, "remedy": error.remedy}
+            if is_of_server(error):
+                about |= {"retry_after": AWAY_RETRY, "reason": "unavailable"}
+            return Problem("temporary-reduced-capacity" if is_of_server(error) else "refused", str(error), **about)
         case Closed():
             return Problem("stopping", texts.SERVER_STOPS, retry_after=AWAY_RETRY)
         case NexusError():

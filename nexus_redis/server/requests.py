@@ -7,10 +7,12 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from nexus_redis._values.settings import Priority
-from nexus_redis.errors import COST, LONGEST_NOTE, LONGEST_WHO
+from nexus_redis.errors import COST, LONGEST_KEY, LONGEST_NOTE, LONGEST_WHO, SECONDS
 from nexus_redis.messages import BudgetName, Message, Milliseconds, Name, Tokens, Weight
 
 Cost = Annotated[float, Field(ge=COST.low, le=COST.high)]
+Key = Annotated[str, Field(min_length=1, max_length=LONGEST_KEY)]
+Seconds = Annotated[float, Field(ge=SECONDS.low, le=SECONDS.high)]
 Who = Annotated[str, Field(max_length=LONGEST_WHO)]
 Why = Annotated[str, Field(max_length=LONGEST_NOTE)]
 
@@ -23,7 +25,7 @@ class TryRequest(Message):
     """
 
     budget: BudgetName
-    key: str | None = None
+    key: Key | None = None
     cost: Cost = 1
     producer_id: Name | None = None
     weight: Weight = 1
@@ -61,7 +63,7 @@ class SetRequest(Message):
 class PauseRequest(Message):
     """An operator pauses a budget for `seconds`, or until it is resumed."""
 
-    seconds: float | None = None
+    seconds: Seconds | None = None
     reason: Why = ""
     by: Who | None = None
 

@@ -19,6 +19,7 @@ from nexus_redis.errors import InvalidSetting
 from nexus_redis.server import texts
 from nexus_redis.server.access import Access
 from nexus_redis.server.connection import Connection
+from nexus_redis.server.open_files import raise_file_limit
 from nexus_redis.server.options import ServerOptions
 from nexus_redis.server.proxy import ProxyApplication
 
@@ -96,15 +97,6 @@ def address_of(options: ServerOptions, found: socket.socket) -> str:
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _raise_file_limit() -> None:
-    """Allow as many open files as the system does: a shell allows 1,024, and each connection is one."""
-    if sys.platform != "win32":
-        import resource
-
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 def config(app: Any, options: ServerOptions, logging: dict[str, Any] | None = None) -> uvicorn.Config:
     """Return the configuration of uvicorn for an application with `limits`."""
     return uvicorn.Config(
@@ -128,7 +120,7 @@ def config(app: Any, options: ServerOptions, logging: dict[str, Any] | None = No
 
 def serve(app: Any, options: ServerOptions, found: socket.socket, logging: dict[str, Any] | None = None) -> None:
     """Serve an application on a bound socket until a signal ends this process. `logging` is for `dictConfig`."""
-    _raise_file_limit()
+    raise_file_limit()
     # uvicorn sends itself the signal again after it has ended. The blocks around this one must end all the same.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     chosen = config(app, options, logging)

@@ -19,8 +19,7 @@ SECURITY: Final[Headers] = [
 
 async def send_whole(send: Send, status: int, headers: Headers, body: bytes) -> None:
     """Send an answer."""
-    length = [(b"content-length", b"%d" % len(body))] if status != 204 else []
-    headers = [*headers, *length, *SECURITY]
+    headers = [*headers, *([(b"content-length", b"%d" % len(body))] if status != 204 else []), *SECURITY]
     await send({"type": "http.response.start", "status": status, "headers": headers, WHOLE: True})
     await send({"type": "http.response.body", "body": body})
 
@@ -53,3 +52,10 @@ async def _until_gone(receive: Receive) -> None:
 async def send_problem(send: Send, problem: Problem) -> None:
     """Send a problem document."""
     await send_whole(send, problem.kind.status, [(b"content-type", CONTENT_TYPE), *problem.headers], problem.body())
+
+
+def problem_headers(problem: Problem, body: bytes) -> Headers:
+    """Return the headers of a problem document that is not sent by an application."""
+    return [
+        (b"content-type", CONTENT_TYPE), *problem.headers, (b"content-length", b"%d" % len(body)), *SECURITY,
+    ]  # fmt: skip

@@ -9,10 +9,11 @@ from nexus_redis.server.access import Access
 from nexus_redis.server.batch import Batch
 from nexus_redis.server.budgets import Budgets
 from nexus_redis.server.gate import Gate
-from nexus_redis.server.health import Health
+from nexus_redis.server.health import LOOK_EACH, Health
 from nexus_redis.server.idempotency import Idempotency
 from nexus_redis.server.known_budgets import KnownBudgets
-from nexus_redis.server.live.watcher import Watcher
+from nexus_redis.server.live.repeated import Bell, Repeated
+from nexus_redis.server.live.watcher import PART, Watcher
 from nexus_redis.server.options import ServerOptions
 from nexus_redis.server.protocol import Protocol
 from nexus_redis.server.tokens import Tokens
@@ -26,7 +27,7 @@ class Service:
         self.options = options
         self.access, self.gate = Access(options.tokens), Gate(options)
         self.nexus = Nexus.from_url(options.url, namespace=options.namespace)
-        self.waiting = Waiting(options.limits.waiters)
+        self.waiting = Waiting(options.limits)
         batch = Batch(self.nexus)
         namespace, clock = self.nexus.namespace, self.nexus._scheduler.clock
         known = KnownBudgets(batch, namespace)
@@ -36,6 +37,7 @@ class Service:
         self._ending: asyncio.Future[None] | None = None
         budgets = Budgets(self.nexus, batch, known, self.watcher.changed)
         self.health, self.denials = Health(batch), tokens.denials
+        self._checks = Repeated(self.health.look, Bell(), LOOK_EACH, PART)
         self.acquire, self.try_ = tokens.acquire, tokens.try_
         self.signal, self.report, self.leave = protocol.signal, protocol.report, protocol.leave
         self.list_budgets, self.get_budget = budgets.list, budgets.get
@@ -44,7 +46,8 @@ class Service:
         self.explain, self.history = budgets.explain, budgets.history
 
     async def start(self) -> None:
-        """Begin to look at the budgets."""
+        """Begin to look at Redis and at the budgets."""
+        self._checks.start()
         await self.watcher.start()
 
     def stop(self) -> None:
@@ -58,4 +61,5 @@ class Service:
             self.stop()
         assert self._ending is not None
         await self._ending
+        await self._checks.stop()
         await self.nexus.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 from nexus_redis._values.formatting import printable
@@ -19,6 +18,8 @@ REDUCED_CAPACITY: Final = "Request cannot be satisfied due to temporary server c
 RETRY_AFTER_REMEDY: Final = "Send the request again after the seconds of Retry-After."
 INVALID_REQUEST: Final = "The request has an invalid field"
 INVALID_REQUEST_REMEDY: Final = "The members field and remedy say what to write instead."
+MALFORMED: Final = "The request is not valid HTTP"
+MALFORMED_REMEDY: Final = "Send HTTP/1.1 with one Host header, as RFC 9112 describes it."
 NOT_AUTHENTICATED: Final = "The request has no valid token"
 NOT_AUTHENTICATED_REMEDY: Final = "Send `Authorization: Bearer TOKEN` with a token from `nexus-redis token`."
 NOT_ALLOWED: Final = "The token does not allow this operation"
@@ -31,7 +32,7 @@ UNKNOWN_PATH: Final = "The path does not exist"
 UNKNOWN_PATH_REMEDY: Final = "See /docs for all paths."
 WRONG_METHOD: Final = "The path does not have this method"
 WRONG_METHOD_REMEDY: Final = "Use a method that the header Allow names."
-TOO_SLOW: Final = "The body of the request took too long"
+TOO_SLOW: Final = "The request took too long to arrive"
 TOO_SLOW_REMEDY: Final = "Send the header and the body without a break."
 REFUSED: Final = "Redis refused the request in the present state of the budget"
 REFUSED_REMEDY: Final = "The members code and remedy say why, and what to do."
@@ -45,15 +46,20 @@ WRONG_HOST: Final = "The Host header does not name this server"
 WRONG_HOST_REMEDY: Final = "Start the server with --allow-host NAME."
 KEY_REUSED: Final = "The Idempotency-Key was used for another request"
 KEY_REUSED_REMEDY: Final = "Use a new key for each request that is not a repetition."
+HEADER_TOO_LARGE: Final = "The header of the request is too large"
+HEADER_TOO_LARGE_REMEDY: Final = "Send fewer or shorter headers."
 INTERNAL_ERROR: Final = "The server has a bug"
 INTERNAL_ERROR_REMEDY: Final = "Report the traceback in the log of the server."
 STOPPING: Final = "The server is stopping"
 TOO_MANY_WAITERS: Final = "Too many callers wait on this server"
+TOO_MANY_CONNECTIONS: Final = "Too many connections to this server are open"
 
 # --- details
 
 NO_TOKEN: Final = "This server needs a token: send the header `Authorization: Bearer TOKEN`."  # noqa: S105  # a sentence
 WRONG_TOKEN: Final = "The token is not known here, or it was taken out of the file of tokens."  # noqa: S105  # likewise
+NOT_AN_OBJECT: Final = "send one JSON object, or one msgpack map, with the fields that /docs lists"
+NOT_HTTP: Final = "The server cannot read this as a request of HTTP/1.1 with one Host header."
 GIVEN_TWICE: Final = "give it once"
 BUG: Final = "The server failed to answer because of a bug. Its log has the traceback."
 SERVER_STOPS: Final = "The server is stopping, so nobody waits on it any more. No token was taken."
@@ -73,6 +79,11 @@ NO_LIFESPAN: Final = "the server has not sent the event lifespan.startup"
 def quoted(text: str) -> str:
     """Return what a caller has sent, safe to print and not too long."""
     return printable(text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}...")
+
+
+def unknown_parameter(known: Sequence[str]) -> str:
+    """Return the remedy for a parameter that an operation does not have."""
+    return f"this operation has the parameters {', '.join(known)}" if known else "this operation has no parameters"
 
 
 def wrong_content_type(found: str) -> str:
@@ -104,6 +115,21 @@ def wrong_host(found: str) -> str:
 def cross_site(origin: str) -> str:
     """Return the detail for a page of another site."""
     return f"The request comes from a page of {quoted(origin) or 'another site'}, which may not change anything here."
+
+
+def header_too_slow(seconds: float) -> str:
+    """Return the detail for a header that did not arrive in time."""
+    return f"The header did not arrive within {seconds:g} s."
+
+
+def header_too_large(limit: int) -> str:
+    """Return the detail for a header beyond the limit."""
+    return f"The header is larger than {limit:,} bytes."
+
+
+def too_many_connections(most: int) -> str:
+    """Return the detail for a connection beyond the limit."""
+    return f"{most:,} connections to this server are open already."
 
 
 def too_slow(seconds: float) -> str:
@@ -153,26 +179,39 @@ def cannot_listen(cause: str) -> str:
 
 def roles_needed(roles: Sequence[str]) -> str:
     """Return the sentence of an operation about roles."""
-    return f"Needs the role {' or '.join(roles)}, where tokens are needed."
+    what = f"the role {' or '.join(roles)}" if roles else "a token of any role"
+    return f"Needs {what}, where tokens are needed."
 
 
-def log_bug(method: str, path: str) -> str:
-    """Return the log line for an answer of 500."""
-    return f"The server failed to answer {method} {quoted(path)}."
+def log_bug(method: str, path: str, error: Exception) -> None:
+    """Log an answer that failed because of a bug, with the traceback."""
+    about = log_fields(event="answer_bug", method=method, path=path)
+    log.error("The server failed to answer %s %s.", method, quoted(path), exc_info=error, extra=about)
 
 
-def log_tokens_kept(path: Path, error: Exception) -> None:
-    """Log that the file of tokens cannot be read."""
-    about = log_fields(event="tokens_file_unreadable", path=str(path), cause=str(error))
-    text = "The file of tokens %s cannot be read (%s). The tokens that were read before stay valid."
-    log.warning(text, path, error, extra=about)
+# --- the log: each is one line for a change of state
 
+REDIS_REFUSES: Final = (  # cause
+    "Redis refuses what the server asks it for (%s). Callers get 503 until Redis accepts it."
+)
+REDIS_ACCEPTS: Final = "Redis accepts again what the server asks it for."
+TOKENS_KEPT: Final = (  # cause
+    "The file of tokens cannot be read (%s). The tokens that were read before stay valid until it can."
+)
+TOKENS_READ: Final = "The file of tokens can be read again."
+CONNECTIONS_FULL: Final = (  # number
+    "%s connections are open, which is the most that this process takes. New ones are refused until some have ended. "
+    "The number of open files (ulimit -n) may be what bounds them."
+)
+CONNECTIONS_FREE: Final = "There is room for connections again."
 
 # --- the documentation of the API
 
 API_SUMMARY: Final = "One shared rate for one downstream, for programs in any language that speak HTTP."
 API_TOKEN: Final = "A token that `nexus-redis token` has made. A server on a loopback address may need none."  # noqa: S105  # a sentence
 API_NAME: Final = "The name of the budget. The budget of a key is NAME%2FKEY, or NAME with the parameter key."
+API_BUDGET: Final = "The name of the budget to follow with its members; without it, all budgets without theirs."
+API_OPEN: Final = "Needs no token."
 API_KEY: Final = "The key of one of many budgets of this name, a customer for instance."
 API_ONCE: Final = "Names this request, so that it takes its tokens once however often it is sent (for 10 minutes)."
 API_DONE: Final = "The request was carried out."

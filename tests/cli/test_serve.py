@@ -88,6 +88,15 @@ def test_an_open_address_needs_tokens(shell: Shell, tmp_path: Path) -> None:
     assert "none" in ended.error
 
 
+def test_a_socket_and_an_address(shell: Shell, tmp_path: Path) -> None:
+    """A unix socket beside an address is refused, and a wrong --wait is named as it was typed."""
+    for words in (["--host", "0.0.0.0"], ["--port", "9"]):
+        ended = shell.process("serve", "--socket", str(tmp_path / "s"), *words)
+        assert ended.code == 2
+        assert ended.error == texts.SOCKET_AND_ADDRESS
+    assert shell.process("serve", "--wait", "abc").error.startswith("--wait 'abc':")
+
+
 def test_without_the_extra(shell: Shell) -> None:
     """Without the packages of the extra, the verb says what to install."""
     with patch("importlib.util.find_spec", return_value=None):
@@ -121,6 +130,19 @@ def test_a_wrong_token(shell: Shell, tmp_path: Path) -> None:
     assert all(role in ended.error for role in ROLES)
     assert shell("token", "otto", "--role", "observer", "--budget", "a,b", "--file", str(file)).code == 2
     assert file.read_text() == before
+
+
+def test_a_file_of_no_use(shell: Shell, tmp_path: Path) -> None:
+    """A file that is not there to be written, a directory, and a file of bytes are each a usage error in one line."""
+    other = tmp_path / "bytes"
+    other.write_bytes(b"\xff")
+    for file in (tmp_path / "none" / "tokens", tmp_path, other):
+        ended = shell.process("token", "anna", "--role", "operator", "--file", str(file))
+        assert ended.code == 2
+        assert str(file) in ended.error
+        assert len(ended.err.splitlines()) == 1
+        assert ended.out == ""
+    assert other.read_bytes() == b"\xff"
 
 
 def test_the_token_of_a_file_works(shell: Shell, tmp_path: Path) -> None:

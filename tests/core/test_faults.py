@@ -103,7 +103,7 @@ def test_a_permanent_fault_is_the_promised_error() -> None:
     assert isinstance(as_nexus_error(exceptions.ResponseError("NEXUS_INVALID_BURST")), InvalidSetting)
     refused = as_nexus_error(exceptions.NoPermissionError("this user has no permissions"))
     assert isinstance(refused, ServerRefused)
-    assert refused.code == "NoPermissionError"
+    assert refused.code == "NOPERM"
     ours = NexusError("already")
     assert as_nexus_error(ours) is ours
 

@@ -143,12 +143,18 @@ def test_an_open_address_needs_tokens(host: str, tokens: dict[str, Any]) -> None
         ("127.0.0.1:8080", 200),
         ("[::1]:1", 200),
         ("LOCALHOST", 200),
+        ("192.0.2.7:8080", 200),
+        ("[2001:db8::1]", 200),
+        ("[::1]evil", 421),
+        ("localhost:evil.com", 421),
+        ("192.0.2.7.evil.example", 421),
+        ("1.evil.example:80", 421),
         ("evil.example", 421),
         ("", 421),
     ],
 )
 def test_the_host_must_be_ours(served: Served, host: str, status: int) -> None:
-    """A name that an attacker points at this address is refused."""
+    """A name that an attacker points at this address is refused; an address is no name."""
     answer = served.get("/v1/budgets", headers={"host": host})
     assert answer.status_code == status
     if status != 200:
@@ -224,6 +230,7 @@ def test_the_json_is_strict(served: Served, body: bytes) -> None:
     answer = served.client.post("/v1/try", content=body, headers=JSON)
     assert answer.status_code == 400
     assert kind_of(answer) == "invalid-request"
+    assert "CapacitySignal" not in problem(answer)["detail"]
 
 
 def test_a_body_beyond_the_limit(served: Served) -> None:
@@ -245,6 +252,28 @@ def test_what_is_not_there(served: Served) -> None:
     assert answer.headers["allow"] == "POST"
     assert set(served.post("/v1/budgets/pay", {}).headers["allow"].split(", ")) == {"GET", "HEAD", "PUT", "DELETE"}
     assert problem(served.get("/v1/budgets/a%00b"))["status"] == 400
+
+
+def test_an_unknown_parameter(served: Served) -> None:
+    """A misspelled parameter is refused before anything is done, so it never leads to another budget."""
+    for name in ("b", "b%2Fk"):
+        served.put(name, rate=5)
+    calls: list[tuple[str, str, Any]] = [
+        ("DELETE", "/v1/budgets/b?keys=k", None),
+        ("PUT", "/v1/budgets/b?Key=k", {"settings": {"rate": 7}}),
+        ("POST", "/v1/budgets/b/pause?ky=k", {}),
+        ("GET", "/v1/budgets?key=k", None),
+        ("POST", "/v1/try?key=k", {"budget": "b"}),
+        ("GET", "/v1/events?budgets=b", None),
+        ("DELETE", "/v1/budgets/b?", None),
+    ]
+    for method, path, fields in calls:
+        answer = served.client.request(method, path, json=fields)
+        if path.endswith("?"):
+            assert answer.status_code == 204
+        else:
+            assert kind_of(answer) == "invalid-request", path
+            assert served.get("/v1/budgets/b").json()["rate"] == 5
 
 
 def raw(served: Served, data: bytes) -> bytes:
@@ -346,6 +375,18 @@ def test_events_of_ones_own_budgets(one_server: Server, tokens: dict[str, Any]) 
         assert served.get("/metrics", headers=narrow).status_code == 403
         page = served.get("/metrics", headers=tokens["reader"])
         assert 'nexus_redis_rate_tokens_per_second{budget="other"} 5.0' in page.text
+
+
+def test_a_stream_ends_with_its_token(one_server: Server, tokens: dict[str, Any]) -> None:
+    """A caller whose line is removed reads no further events, and cannot begin again."""
+    file = Path(tokens["file"]["path"])
+    with Served(one_server.url, tokens=file) as served:
+        with served.client.stream("GET", "/v1/events", headers=tokens["reader"]) as stream:
+            lines = stream.iter_lines()
+            assert any(line.startswith("data:") for line in lines)
+            file.write_text("\n".join(line for line in file.read_text().splitlines() if not line.startswith("reader")))
+            assert sum(len(line) for line in lines) >= 0  # until its end
+        assert served.get("/v1/events", headers=tokens["reader"]).status_code == 401
 
 
 def test_answers_are_not_held_back(served: Served) -> None:

@@ -146,3 +146,44 @@ def test_the_events(served: Served) -> None:
         while '"pause_reason":"deploy"' not in seen[-1]:
             seen.append(next(lines))
     assert "event: budgets" in seen
+
+
+@pytest.mark.parametrize(
+    ("accept", "packed"),
+    [
+        ("application/msgpack", True),
+        ("APPLICATION/MSGPACK", True),
+        ("application/x-msgpack;q=0.5, application/json;q=0.1", True),
+        ("application/json;q=0, application/msgpack", True),
+        ("application/msgpack, */*", True),
+        ("application/msgpack;q=0", False),
+        ("application/msgpack, application/json", False),
+        ("application/msgpack;q=0.5, application/*", False),
+        ("*/*", False),
+        ("text/html", False),
+        ("application/msgpack;q=what, ;;q=1", True),
+        ("", False),
+    ],
+)
+def test_the_form_of_an_answer(served: Served, accept: str, packed: bool) -> None:
+    """An answer has the form that its caller wants most, and that is JSON if the caller does not mind."""
+    kind = served.get("/v1/budgets", headers={"accept": accept}).headers["content-type"]
+    assert kind == ("application/msgpack" if packed else "application/json")
+
+
+def test_a_pause_needs_no_body(served: Served) -> None:
+    """A pause and its end need no field, so they need no body and no Content-Type."""
+    served.put("b", rate=5)
+    for verb in ("pause", "resume"):
+        assert served.client.post(f"/v1/budgets/b/{verb}").status_code == 200
+    assert served.client.post("/v1/try").json()["field"] == "budget"
+
+
+@pytest.mark.parametrize("seconds", [-1, 1e9, "10m"])
+def test_the_length_of_a_pause(served: Served, seconds: Any) -> None:
+    """A pause of another length than a pause may have names the field as the caller wrote it."""
+    served.put("b", rate=5)
+    found = problem(served.post("/v1/budgets/b/pause", {"seconds": seconds}))
+    assert found["status"] == 400
+    assert found["field"] == "seconds"
+    assert "86,400" in found["remedy"]

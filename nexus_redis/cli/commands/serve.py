@@ -11,6 +11,8 @@ from nexus_redis.cli.common_options import Key, Namespace, Url, target_of
 from nexus_redis.cli.exit_codes import Misuse
 from nexus_redis.cli.output import print_started
 
+HOST: Final = "127.0.0.1"
+PORT: Final = 8080
 # Each change of state is a line, and no request is one.
 LOGGING: Final[dict[str, Any]] = {
     "version": 1,
@@ -25,8 +27,8 @@ LOGGING: Final[dict[str, Any]] = {
 
 def serve(
     *,
-    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Listen on this address.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(metavar="PORT", help="Listen on this port.", min=0, max=65535)] = 8080,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Listen on this address.")] = HOST,
+    port: Annotated[int, typer.Option(metavar="PORT", help="Listen on this port.", min=0, max=65535)] = PORT,
     socket: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Listen on this unix socket instead.", show_default=False)
     ] = None,
@@ -106,9 +108,11 @@ def serve(
     from nexus_redis.server import Application, ServerOptions, run
     from nexus_redis.server.proxy import ProxyApplication, ProxyOptions
 
+    if socket is not None and (host, port) != (HOST, PORT):
+        raise Misuse(texts.SOCKET_AND_ADDRESS)
     options = ServerOptions(
         host=host, port=port, socket=socket, tokens=tokens, hosts=tuple(allow_host or ()),
-        origins=tuple(allow_origin or ()), wait_s=typed_seconds(wait, "timeout"), workers=workers,
+        origins=tuple(allow_origin or ()), wait_s=typed_seconds(wait, "wait"), workers=workers,
         certificate=tls_cert, private_key=tls_key, namespace=namespace,
     )  # fmt: skip
     run.check(options, is_open=anyone and upstream is not None)

@@ -2,13 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from nexus_redis.cli import texts
 from nexus_redis.cli.output import choice
 from nexus_redis.errors import InvalidSetting
+
+NEWLINE: Final = "\n"  # a format field may hold no backslash before Python 3.12
 
 
 def token(
@@ -48,11 +50,17 @@ def token(
     for pattern in patterns:
         if not pattern or any(character in pattern for character in ", \t\n"):
             raise InvalidSetting("budget", pattern, texts.PATTERN_REMEDY)
-    before = file.read_text() if file.exists() else ""
-    if name in {caller.name for caller in parsed(before, file).values()}:
-        raise InvalidSetting("name", name, texts.token_exists(str(file)))
     made, line = new_token(name, role, patterns)
-    separator = "" if not before or before.endswith("\n") else "\n"
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a") as out:
-        out.write(f"{separator}{line}\n")
+    try:
+        # Opened for reading, too: what is not a file, or may not be read, is found before anything is written.
+        with os.fdopen(os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "r+", encoding="utf-8") as both:
+            both.seek(0)
+            before = both.read()
+            if name in {caller.name for caller in parsed(before, file).values()}:
+                raise InvalidSetting("name", name, texts.token_exists(str(file)))
+            both.write(f"{'' if not before or before.endswith(NEWLINE) else NEWLINE}{line}\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSetting(
+            "file", str(file), texts.tokens_file(getattr(error, "strerror", "") or str(error))
+        ) from None
     print(made)
