@@ -98,7 +98,7 @@ def _by_ceiling(case: _Case) -> Sentences:
     seen = case.seen
     value, source = seen.settings.get("rate", ("0", "code"))
     who = "an operator set" if source == "operator" else "code gives"
-    because = [f"The ceiling rules: {who} rate {rate(float(value))}{_whose(case, 'rate')}."]
+    because = [f"The rate is the ceiling: {who} rate {rate(float(value))}{_whose(case, 'rate')}."]
     if case.live:
         because.append(f"The consumers could take as much or more: {_many(case.live)} live, {_how(seen)}.")
         if case.ruler is not None:
@@ -137,7 +137,7 @@ def _by_load(case: _Case) -> Sentences:
             "Until that time is over (the setting grace), the rate is no more than that consumer could take.",
         ]
         return because, ["a report of a consumer", f"the ceiling without waiting: {case.set_('--grace 0')}"]
-    because = [f"The consumers rule: {_many(case.live)} live, {_how(seen)}."]
+    because = [f"The consumers decide the rate: {_many(case.live)} live, {_how(seen)}."]
     remedies: list[str] = []
     if paused := _paused(case):
         because += paused
@@ -263,10 +263,15 @@ def _beside(seen: BudgetSnapshot) -> Iterator[str]:
     silent = [each for each in seen.consumers if not each.is_live]
     if silent and seen.reason in ("load", "rate"):
         yield f"Silent, so without a part in it: {_names(silent)}."
-    overridden = [field.replace("_", "-") for field, (_, source) in seen.settings.items() if source == "operator"]
+    told = "rate" if seen.reason == "rate" else None  # by `_by_ceiling`
+    overridden = [
+        field.replace("_", "-")
+        for field, (_, source) in seen.settings.items()
+        if source == "operator" and field != told
+    ]
     if overridden:
         yield f"Set by an operator, whatever code says: {', '.join(overridden)}."
-    if seen.settings.get("lossless", ("0", ""))[0] == "1":
+    if seen.reason != "window" and seen.settings.get("lossless", ("0", ""))[0] == "1":
         yield "It is lossless: beside the rate, no more is granted than the consumers have room for."
     elif any(each.is_live and each.law == "drain" and not each.capacity for each in seen.consumers):
         yield (

@@ -18,6 +18,8 @@ from nexus_redis._values.formatting import printable, seconds, setting_value
 from nexus_redis.errors import SETTINGS
 
 HISTORY: Final = 100  # entries that are read: one or two screens
+SILENT: Final = "consumers fell silent"  # what a deadline that has passed means
+OVER: Final = "a pause or a grace period ended, or a consumer fell silent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Event:
                 by = who or "an operator"
             case "code":
                 by = f"code, {who}" if who else "code"
+            case "deadline":
+                return SILENT if self.reason == "no_consumers" else OVER
             case _:
                 return f"{printable(self.by)}{why}"
         what = ", ".join(_change(each) for each in self.what.split(", ")) if self.what else ""

@@ -834,7 +834,7 @@ CASES: dict[str, tuple[Callable[[Shell], Any], list[str]]] = {
     ),
     "one of two silent": (
         one_of_two_silent,
-        ["The consumers rule: 1 consumer live", "without a part in it: es-1", "es-2 reported "],
+        ["The consumers decide the rate: 1 consumer live", "without a part in it: es-1", "es-2 reported "],
     ),
     "spread": (
         spread,

@@ -243,6 +243,17 @@ def test_times_are_one_number() -> None:
     assert times["KEEP_BUDGET_MS"] + budget_list.LIST_EACH * 1000 == budget_list.KEEP_MS
 
 
+def test_the_page_knows_the_defaults() -> None:
+    """The live page shows the defaults of the settings that the scripts have."""
+    page = (Path(errors.__file__).parent / "server/page/settings.js").read_text()
+    shown = dict(re.findall(r"^  (\w+): \{(?:(?!^  \}).)*?^    usual: ([^,]+),$", page, re.MULTILINE | re.DOTALL))
+    default = re.search(r"^local DEFAULT = \{(.*)\}$", source("lib/settings"), re.MULTILINE)
+    assert default is not None
+    times = {name: f"{value / MICRO:g}" for name, value in numbers("lib/times").items()}
+    held = {name: times.get(value, value.strip("'")) for name, value in re.findall(r"(\w+) = ([^,]+)", default[1])}
+    assert {name: value.strip('"') for name, value in shown.items()} == {**held, "transit": times["TRANSIT"]}
+
+
 def test_a_drop_is_one_number() -> None:
     """What counts as a drop is one number."""
     assert pytest.approx(1 - numbers("lib/rate")["PUSHED_PERCENT"] / 100) == calls.FALL

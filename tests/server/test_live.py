@@ -16,6 +16,7 @@ from nexus_redis import asyncio as aio
 from nexus_redis._protocol import calls
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._redis.embedded import ServerProcess
+from nexus_redis.errors import NexusError
 from nexus_redis.server.live.looks import Look
 from nexus_redis.server.live.watcher import Watcher
 from tests.harness.servers import Server, binary
@@ -224,20 +225,24 @@ def test_all_of_a_crowd_are_read(one_server: Server) -> None:
 
 
 def test_denials_and_waiters_of_the_server(one_server: Server) -> None:
-    """The server's own counts are shown: callers that it denied, and callers that wait."""
+    """The server's own counts are shown: callers that it denied, and those that wait, for its producer and by id."""
     configure(one_server, api=1)
-    claim(one_server.client(), "api", ["web-1", "web-2"])
+    claim(one_server.client(), "api", ["elsewhere"])
 
     async def main() -> None:
         denied = [{"producer_id": "web-1", "reason": "contended", "count": 3}]
         async with aio.Nexus.from_url(one_server.url) as nexus:
-            watcher = Watcher(nexus, denials=lambda _: denied, waiting=lambda _: {"web-2": 4})
+            watcher = Watcher(nexus, denials=lambda _: denied, waiting=lambda _: {"web-1": 1, "web-2": 4})
+            producer = nexus.budget("api").producer("server-1")
+            await producer.try_acquire()
             await watcher.start()
             stream = Stream(watcher, "api")
             await stream.until(lambda: stream.producers)
             assert stream.detail["denials"] == denied
-            assert stream.producers["web-2"]["waiting"] == 4
-            assert "waiting" not in stream.producers["web-1"]
+            waiting = [(row["producer_id"], row["count"]) for row in stream.detail["waiting"]]
+            assert waiting == [("web-2", 4), ("web-1", 1)]
+            assert stream.producers["server-1"]["waiting"] == 5
+            assert "waiting" not in stream.producers["elsewhere"]
             await watcher.stop()
 
     run(main())
@@ -341,6 +346,32 @@ def test_a_bug_does_not_end_the_looks(one_server: Server, monkeypatch: pytest.Mo
         await stream.until(lambda: stream.trouble)
         monkeypatch.setattr(watcher._looks, "_look", good)
         await stream.until(lambda: not stream.trouble)
+
+    watching(one_server.url, main, SOON)
+
+
+def test_an_outage_is_a_gap(one_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While Redis does not answer, the past has one sample in which nothing is known, and no load without consumers."""
+    configure(one_server, api=1)
+
+    async def main(watcher: Watcher, nexus: aio.Nexus) -> None:
+        async def down(_: Any) -> Any:
+            raise NexusError("planted")
+
+        stream = Stream(watcher, "api")
+        await stream.until(lambda: stream.detail)
+        with monkeypatch.context() as patch:
+            patch.setattr(nexus, "_drive", down)
+            await stream.until(lambda: stream.trouble)
+        await stream.until(lambda: not stream.trouble and stream.events[-1][0] == "budget")
+        later = Stream(watcher, "api")
+        await later.until(lambda: later.detail)
+        series = next(data for name, data in later.events if name == "series")
+        assert series["rate"].count(None) == 1
+        assert series["rate"][-1] == 1
+        assert series["level"].index(None) == series["rate"].index(None)
+        assert set(series["load"]) == {None}
+        assert later.budgets["api"]["load"] is None
 
     watching(one_server.url, main, SOON)
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from nexus_redis import Nexus
+from nexus_redis._protocol.history import SILENT
+from nexus_redis._protocol.states import State
 from nexus_redis._values import formatting
 from tests.harness.servers import Server
 from tests.server.browsing import GROUP, NO_BROWSER, claim, open_budgets, row, shown
@@ -39,7 +42,7 @@ def test_one_producer(served: Served, one_server: Server, page: Page) -> None:
             expect(row(page, "es-1")).to_contain_text("Live")
             expect(row(page, "es-1")).to_contain_text("queue 30 of 100")
             expect(row(page, "es-1")).to_contain_text("400/s")
-            expect(row(page, "filebeat-1").get_by_role("cell").nth(4)).to_have_text("-")  # nobody waits here
+            expect(row(page, "filebeat-1").locator("td.cell-waiting")).to_have_text("-")  # it is elsewhere
             expect(page.get_by_role("region", name="Why this rate")).to_contain_text("es-1")
             expect(page.get_by_role("row", name="rate 2,000/s code")).to_be_visible()
             expect(page.get_by_role("img", name="Rate and granted")).to_be_visible()
@@ -206,13 +209,84 @@ def test_a_budget_that_is_not_there(served: Served, page: Page) -> None:
 
 
 def test_waiters_and_denials_of_the_server(served: Served, page: Page) -> None:
-    """Callers that this server denied are counted under the budget, by producer and reason."""
+    """Callers that wait in this server and those that it denied are counted under the budget, by producer."""
     served.put("api", rate="1/h")
     for _ in range(3):
         served.post("/v1/try", {"budget": "api", "cost": 1, "producer_id": "web-1"})
     page.goto(f"{served.address}/#/budget/api")
     table = page.get_by_role("table", name="Top denials")
     expect(table.get_by_role("row").filter(has_text="web-1")).to_contain_text("2")
+    for who in ("web-1", "web-2", "web-2"):
+        body = {"budget": "api", "cost": 1, "producer_id": who, "timeout_ms": 60_000}
+        served.begin("/v1/acquire", json.dumps(body).encode())
+    waiting = page.get_by_role("table", name="Callers that wait here")
+    expect(waiting.locator("tbody tr")).to_have_text(["web-22", "web-11"])  # the id and the count
+    own = page.get_by_role("table", name="Producers").locator("tbody tr")
+    expect(own.locator("td.cell-waiting")).to_have_text("3")
+
+
+def test_a_rate_of_zero_is_trouble(served: Served, page: Page) -> None:
+    """A budget whose rate somebody has set to 0 stands among those in trouble, with a word of its own."""
+    served.put("a", rate=10)
+    served.put("slow", rate=0)
+    page.goto(served.address)
+    expect(row(page, "slow")).to_contain_text(State.RATE_0)
+    assert names(page) == ["slow", "a"]
+    expect(page).to_have_title("1 in trouble - nexus-redis")
+    expect(row(page, "a").locator(".shape")).to_have_attribute("data-shape", "ok")
+    expect(row(page, "slow").locator(".shape")).to_have_attribute("data-shape", "stop")
+
+
+def test_the_way_back_keeps_the_place(served: Served, one_server: Server, page: Page) -> None:
+    """Back from a budget far down, the list stands where it stood, and the budget has the focus."""
+    open_budgets(one_server.client(), {f"api-{number}": 100 for number in range(500)})
+    page.goto(served.address)
+    expect(page.get_by_text("500 budgets")).to_be_visible()
+    page.evaluate("scrollTo(0, 7000)")
+    expect(page.locator("tbody a", has_text="api-0")).to_have_count(0)
+    seen = page.evaluate(
+        "[...document.querySelectorAll('tbody a')].find((a) => a.getBoundingClientRect().top > 300).textContent"
+    )
+    page.get_by_role("link", name=seen, exact=True).click()
+    expect(page.get_by_role("heading", name=seen)).to_be_focused()
+    page.go_back()
+    expect(page.get_by_role("link", name=seen, exact=True)).to_be_focused()
+    assert page.evaluate("scrollY") == 7000
+
+
+def test_letters_and_numbers_in_order(served: Served, page: Page) -> None:
+    """Numbers in names sort as numbers, and the digits of a hash as letters."""
+    page.goto(served.address)
+    code = """async (names) => {
+        const {natural} = await import("/static/table.js");
+        return names.toSorted((a, b) => (natural(a) < natural(b) ? -1 : 1));
+    }"""
+    assert page.evaluate(code, ["web10", "web2", "t/_23a", "t/_9fa", "t/_15c"]) == [
+        "t/_15c", "t/_23a", "t/_9fa", "web2", "web10"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["#/budget/%3Cb%3E", "#/budget/%"])
+def test_a_link_that_names_no_budget(served: Served, page: Page, place: str) -> None:
+    """A link whose name is none says so, and the page does not go on reading for good."""
+    page.goto(f"{served.address}/{place}")
+    expect(page.locator("#banner")).to_be_visible()
+    expect(page.get_by_text("The server does not show this budget.")).to_be_visible()
+    page.get_by_role("link", name="All budgets").click()
+    expect(page.get_by_text("There is no budget yet")).to_be_visible()
+    expect(page.locator("#banner")).to_be_hidden()
+
+
+def test_a_stale_consumer_is_not_of_now(served: Served, page: Page) -> None:
+    """A consumer that has stopped reporting has an age beside it, and the history says what ended."""
+    served.put("es", rate=100)
+    report = {"consumer_id": "es", "instance_id": "es-1", "load": 10, "capacity": 50, "interval_ms": 500}
+    assert served.post("/v1/report", report).is_success
+    page.goto(f"{served.address}/#/budget/es")
+    expect(row(page, "es-1")).to_contain_text("Stale")
+    expect(row(page, "es-1").locator("td.cell-age")).to_contain_text("s ago")
+    expect(page.get_by_role("table", name="History").locator("tbody tr").first).to_contain_text(SILENT)
+    expect(shown(page, "Load")).to_have_text("-")
 
 
 def test_the_theme_follows_and_is_kept(served: Served, page: Page) -> None:

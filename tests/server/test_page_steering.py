@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def test_a_pause_has_a_length_and_a_reason(guarded: Guarded, page: Page) -> None
     confirm(page, "   ", "Pause")
     expect(dialog.get_by_label("Reason")).to_be_focused()
     confirm(page, "why", "Pause")
-    expect(page.get_by_role("region", name="Why this rate")).to_contain_text("until it is resumed by anna")
+    expect(page.get_by_role("region", name="Why this rate")).to_contain_text("until it is resumed")
 
 
 CHANGES = (
@@ -128,9 +129,10 @@ def test_each_setting_can_be_set(guarded: Guarded, page: Page) -> None:
         expect(line.locator("strong")).to_have_text(said)
         expect(line).to_contain_text("anna (operator)")
         expect(line).to_contain_text(f"for {field}")
-    page.get_by_role("button", name="Take away the operator's min_rate").click()
-    confirm(page, "not needed", "Take it away")
-    expect(row(page, "min_rate").locator("strong")).to_have_text("not set")
+    page.get_by_role("button", name="Remove the override of min_rate").click()
+    confirm(page, "not needed", "Remove the override")
+    expect(row(page, "min_rate").locator("strong")).to_have_text("0/s")
+    expect(row(page, "min_rate")).to_contain_text("default")
     expect(page.get_by_role("table", name="History").locator("tbody tr").first).to_contain_text("not needed")
 
 
@@ -228,3 +230,56 @@ def test_a_token_that_was_withdrawn(guarded: Guarded, page: Page) -> None:
     confirm(page, "still too late", "Pause")
     expect(page.get_by_role("alert")).to_contain_text("Your token does not allow this")
     expect(shown(page, "Rate")).to_have_text("100/s")
+
+
+def test_a_token_that_ends_while_watching(guarded: Guarded, page: Page) -> None:
+    """When the stream is refused, the page asks for a token, and shows no name, no action and no figure any more."""
+    page.goto(f"{guarded.served.address}/#/budget/stripe")
+    sign_in(page, guarded.tokens["anna"])
+    expect(page.get_by_role("button", name="Pause…")).to_be_visible()
+    guarded.allow()
+    page.evaluate("location.hash = '#/'")  # the page asks for another stream, as after the end of this one
+    expect(page.locator("#banner")).to_contain_text("does not accept this token")
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+    expect(page.get_by_text("Not live")).to_be_visible()
+    expect(row(page, "stripe")).to_have_count(0)
+    page.evaluate("location.hash = '#/budget/stripe'")
+    expect(page.get_by_text("The server does not show this budget.")).to_be_visible()
+    expect(page.get_by_role("button", name="Pause…")).to_be_hidden()
+
+
+def test_two_operators(guarded: Guarded, page: Page) -> None:
+    """A dialog says what another operator has changed meanwhile, and sends nothing until that is confirmed, too."""
+    page.goto(f"{guarded.served.address}/#/budget/stripe")
+    sign_in(page, guarded.tokens["anna"])
+    page.get_by_role("button", name="Change rate", exact=True).click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("New value of rate").fill("7/s")
+    expect(dialog.get_by_role("checkbox")).to_be_hidden()
+    guarded.put("stripe", rate=50)
+    expect(dialog).to_contain_text("It is 50/s now")
+    expect(dialog.get_by_role("alert").first).to_contain_text("100/s")
+    confirm(page, "why", "Change rate")
+    again = dialog.get_by_role("checkbox")
+    expect(again).to_be_focused()
+    expect(shown(page, "Rate")).to_have_text("50/s")
+    again.check()
+    confirm(page, "why", "Change rate")
+    expect(shown(page, "Rate")).to_have_text("7/s")
+    page.get_by_role("button", name="Pause…").click()
+    headers = {"authorization": f"Bearer {guarded.tokens['anna']}"}
+    guarded.served.post("/v1/budgets/stripe/pause", {"seconds": 600, "reason": "theirs"}, headers=headers)
+    expect(dialog).to_contain_text('"theirs"')
+    confirm(page, "mine", "Pause")
+    expect(again).to_be_focused()
+
+
+def test_an_answer_that_is_not_known(guarded: Guarded, page: Page) -> None:
+    """If Redis did not answer an action, the dialog says that nobody knows whether it was carried out."""
+    page.goto(f"{guarded.served.address}/#/budget/stripe")
+    sign_in(page, guarded.tokens["anna"])
+    page.get_by_role("button", name="Pause…").click()
+    away = json.dumps({"title": "Away", "detail": "no answer from Redis after 1 s", "status": 503})
+    page.route("**/pause", lambda route: route.fulfill(status=503, content_type="application/json", body=away))
+    confirm(page, "why", "Pause")
+    expect(page.get_by_role("alert")).to_contain_text("It is not known whether the change was made")

@@ -13,7 +13,7 @@ from nexus_redis.server.live.repeated import Bell, Repeated
 from nexus_redis.server.live.rows import changes
 from nexus_redis.server.live.series import SeriesJson
 
-HEARTBEAT: Final = 15.0  # seconds without an event until a comment shows that the connection lives
+HEARTBEAT: Final = 2.0  # seconds without an event until a comment shows that the server lives; see SILENCE in feed.js
 RETRY: Final = b"retry: 1000\n\n"
 STILL_HERE: Final = b": still here\n\n"
 NOTHING: Final = Look(0.0)
@@ -113,7 +113,7 @@ def _budget(old: Detail, new: Detail) -> str:
         "at": round(new.at, 2), "is_whole": is_whole, "budget": new.budget,
         "consumers": [*consumers.values()], "producers": [*producers.values()],
         "gone_consumers": gone_consumers, "gone_producers": gone_producers,
-        "because": new.because, "remedies": new.remedies, "denials": new.denials,
+        "because": new.because, "remedies": new.remedies, "waiting": new.waiting, "denials": new.denials,
     }  # fmt: skip
     if is_whole or new.history != old.history:
         data["history"] = new.history

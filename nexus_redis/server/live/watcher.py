@@ -6,15 +6,17 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final
 
+from nexus_redis._core.producer import ProducerSession
 from nexus_redis._protocol.all_budgets import DamagedBudget, snapshots
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import Plan
 from nexus_redis._values.parse import is_budget
 from nexus_redis.asyncio import Nexus
+from nexus_redis.errors import NexusError
 from nexus_redis.server.live.events import stream
-from nexus_redis.server.live.looks import Detail, Look, detail
+from nexus_redis.server.live.looks import Detail, Here, Look, detail
 from nexus_redis.server.live.repeated import INTERVAL, Bell, Repeated
-from nexus_redis.server.live.rows import Row, budget_row
+from nexus_redis.server.live.rows import Row, budget_row, has_load
 from nexus_redis.server.live.series import Series, SeriesJson
 
 PART: Final = 0.05  # of the time, at most, for looks at all budgets
@@ -26,8 +28,8 @@ class Watcher:
 
     `look` is the newest look at all budgets, and None before the first. `stream` is what one subscriber gets. The
     server calls `changed` after it has changed a budget, so that the page shows the change at once. `denials` returns
-    the producers of a budget that this process denied most often, and `waiting` how many of its callers wait, by
-    producer.
+    the producers of a budget that this process denied most often, and `waiting` how many of its callers wait, by the
+    producer that they gave.
 
         watcher = Watcher(nexus)
         await watcher.start()
@@ -119,7 +121,12 @@ class Watcher:
 
     async def _look_at_all(self) -> Look:
         plan: Plan[Any] = snapshots(self._nexus.namespace, self._nexus._scheduler.address)
-        found, others = await self._nexus._drive(plan)
+        try:
+            found, others = await self._nexus._drive(plan)
+        except NexusError:
+            for each in self._series.values():
+                each.interrupt(time.time())
+            raise
         at, before = time.time(), self.look.rows if self.look is not None else {}
         budgets = (*found, *others)
         rows: dict[str, Row] = {}
@@ -134,15 +141,19 @@ class Watcher:
         """Return the series of a budget, with a new sample unless the last one is newer than an interval."""
         series = self._series.setdefault(name, Series())
         if at - series.newest >= 0.8 * self._interval:  # a nudge has it look earlier
-            series.add(at, seen.rate, seen.load, seen.level, seen.granted_total, seen.birth)
+            load = seen.load if has_load(seen) else None
+            series.add(at, seen.rate, load, seen.level, seen.granted_total, seen.birth)
         return series
 
     async def _look_at(self, name: str) -> Detail:
         nexus, series = self._nexus, self._series.get(name)
         last = self._details[name].newest if name in self._details else None
-        plan = detail(
-            BudgetKeys(nexus.namespace, name), nexus._scheduler.address, time.time(),
-            None if series is None else series.granted_per_s, self._waiting(name), self._denials(name),
-            None if last is None else last.budget,
-        )  # fmt: skip
-        return await nexus._drive(plan)
+        granted = None if series is None else series.granted_per_s
+        here = Here(granted, self._producers(name), self._waiting(name), self._denials(name))
+        keys, row = BudgetKeys(nexus.namespace, name), None if last is None else last.budget
+        return await nexus._drive(detail(keys, nexus._scheduler.address, time.time(), here, row))
+
+    def _producers(self, name: str) -> frozenset[str]:
+        """Return the ids that this process has in Redis as a producer of a budget."""
+        sessions = self._nexus._scheduler.sessions
+        return frozenset(each.id for each in sessions if isinstance(each, ProducerSession) and each.keys.name == name)

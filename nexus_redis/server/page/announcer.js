@@ -1,7 +1,6 @@
 // What a screen reader is told: changes that somebody should know of, and no figures.
 
 import { printable } from "./format.js";
-import { isInTrouble, stateOf } from "./status.js";
 
 const MOST = 3; // budgets that are named at once
 
@@ -19,7 +18,7 @@ export class Announcer {
   /** Tell of the budgets that have got into trouble, or out of it. */
   look(budgets) {
     const now = new Map(
-      [...budgets].map(([name, row]) => [name, { word: stateOf(row).word, isBad: isInTrouble(row) }]),
+      [...budgets].map(([name, row]) => [name, { word: row.state, isBad: row.is_trouble }]),
     );
     const before = this.#known;
     this.#known = now;

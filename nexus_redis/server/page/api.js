@@ -21,6 +21,8 @@ export function headers() {
   return token.get() ? { Authorization: `Bearer ${token.get()}` } : {};
 }
 
+const UNSURE = " It is not known whether the change was made: the history shows it.";
+
 /** Send a request and return its JSON. Raise a `Problem` whose text says what happened. */
 export async function call(method, path, body) {
   let answer;
@@ -32,10 +34,13 @@ export async function call(method, path, body) {
       body: body ? JSON.stringify(body) : undefined,
     });
   } catch {
-    const unsure = method === "GET" ? "" : " It is not known whether the change was made: the history shows it.";
-    throw new Problem(0, `The server does not answer.${unsure}`);
+    throw new Problem(0, `The server does not answer.${method === "GET" ? "" : UNSURE}`);
   }
-  if (!answer.ok) throw await problemOf(answer);
+  if (!answer.ok) {
+    const problem = await problemOf(answer);
+    if (method !== "GET" && answer.status >= 500) problem.message += UNSURE;
+    throw problem;
+  }
   return answer.status === 204 ? null : answer.json();
 }
 
@@ -54,7 +59,7 @@ export async function problemOf(answer) {
 function sentenceOf(status, detail) {
   if (status === 401) {
     return token.get()
-      ? "The server does not accept this token. Enter another one, or ask who runs the server for one."
+      ? "The server does not accept this token. Enter another one, or ask the person who runs the server."
       : "This server needs a token. Sign in with one that may read budgets.";
   }
   if (status === 403) return `Your token does not allow this. ${detail}`.trim();

@@ -7,7 +7,7 @@ import { askToken } from "./dialogs.js";
 import { el, setText } from "./dom.js";
 import { Feed } from "./feed.js";
 import { clock, seconds } from "./format.js";
-import { ListView, hashOf } from "./list.js";
+import { ListView } from "./list.js";
 import { Store } from "./store.js";
 
 const main = document.getElementById("main");
@@ -45,8 +45,16 @@ function onState(state) {
     announcer.say("The connection to the server is back.");
     learn();
   }
-  if (state.kind === "refused") announcer.say(state.text);
+  if (state.kind === "refused") {
+    announcer.say(state.text);
+    if (state.status === 401) store.clear();
+    learn();
+  }
   draw();
+}
+
+function render() {
+  view?.render({ canAct: canAct(), isRefused: link.kind === "refused" });
 }
 
 /** Draw once for all events of a frame. In a hidden tab nothing is drawn. */
@@ -55,7 +63,7 @@ function draw() {
   isDrawing = true;
   requestAnimationFrame(() => {
     isDrawing = false;
-    view?.render({ canAct: canAct() });
+    render();
     document.title = `${view?.title ?? ""} - nexus-redis`;
     drawConnection();
   });
@@ -81,18 +89,18 @@ function drawConnection() {
   tokenButton.hidden = Boolean(caller && !caller.needs_token && !api.token.get());
 }
 
-const OLD = "The figures are those of that moment.";
-
 function problemText() {
+  const old = store.at ? `The figures are those of ${clock(store.at)}.` : "";
   if (link.kind === "refused") return link.text;
   if (link.kind === "lost") {
     const now = Date.now();
     const next = link.nextTry > now + 500 ? ` Next try in ${seconds(Math.ceil((link.nextTry - now) / 1000))}.` : "";
-    return `Connection to the server lost since ${clock(link.since / 1000)}, trying again.${next} ${OLD}`;
+    const since = clock(link.since / 1000);
+    return `The connection to the server has been lost since ${since}. The page tries again.${next} ${old}`;
   }
   if (store.trouble.text) {
     const { text, since } = store.trouble;
-    return `Redis does not answer since ${clock(since)}. The server tries again. ${OLD} (${text})`;
+    return `Redis has not answered since ${clock(since)}. The server tries again. ${old} (${text})`;
   }
   return "";
 }
@@ -104,16 +112,16 @@ function route() {
   const isFirst = view === null;
   const from = view instanceof BudgetView ? view.name : null;
   view?.close();
+  link = link.kind === "refused" ? { kind: "connecting" } : link;
   store.watch(name);
   view = name === null ? new ListView(store) : new BudgetView(store, name, (text) => announcer.say(text));
   main.replaceChildren(view.node);
-  view.render({ canAct: canAct() });
+  render();
   feed.watch(name);
   draw();
   if (isFirst) return; // a browser begins at the top by itself
   scrollTo(0, 0);
-  const back = from && main.querySelector(`a[href="${CSS.escape(hashOf(from))}"]`);
-  (back ?? main.querySelector("h1")).focus({ preventScroll: !back });
+  if (from === null || !view.goBackTo?.(from)) main.querySelector("h1").focus({ preventScroll: true });
 }
 
 function decoded(text) {
@@ -152,6 +160,7 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   main.focus();
 });
 tokenButton.addEventListener("click", signIn);
+history.scrollRestoration = "manual"; // the views know better: their rows come later
 addEventListener("hashchange", route);
 setInterval(() => link.kind === "lost" && draw(), 1000);
 learn();

@@ -1,13 +1,13 @@
 // The view of one budget: how it does and why, its charts, settings, members, denials and history.
 
 import { Charts } from "./charts.js";
-import { askPause, askResume, askSet, askUnset } from "./dialogs.js";
+import { askPause, askResume, askSet, askUnset, refresh } from "./dialogs.js";
 import { el, sentence, setText, sync } from "./dom.js";
-import { ago, clock, instant, number, percent, printable, rate, seconds } from "./format.js";
-import { CONSUMERS, DENIALS, PRODUCERS } from "./members.js";
+import { ago, instant, number, percent, printable, rate } from "./format.js";
+import { CONSUMERS, DENIALS, PRODUCERS, WAITING } from "./members.js";
 import { fillLevel, fillLoad, fillState, name } from "./parts.js";
 import { SETTINGS, settingOf } from "./settings.js";
-import { REASONS, stateOf } from "./status.js";
+import { stateOf } from "./status.js";
 import { LiveTable, howMany } from "./table.js";
 
 const FACTS = ["Rate", "Granted", "Load", "Level", "Tokens at hand", "Consumers", "Producers", "Last call"];
@@ -58,6 +58,13 @@ export class BudgetView {
       scroller: this.producersRegion,
       empty: "No producer claims.",
     });
+    this.waiting = new LiveTable({
+      caption: "Callers that wait here",
+      columns: WAITING,
+      sort: "count",
+      isDown: true,
+      empty: "No caller waits in this server for tokens of this budget.",
+    });
     this.denials = new LiveTable({
       caption: "Top denials",
       columns: DENIALS,
@@ -70,6 +77,7 @@ export class BudgetView {
     this.consumersCount = el("span", { class: "unit" });
     this.producersCount = el("span", { class: "unit" });
     this.past = el("tbody");
+    this.noPast = el("p", { class: "none" }, "Nothing has changed yet, as far as the history reaches back.");
     this.content = el("div", { class: "budget", hidden: true }, ...this.#sections());
     this.none = el("p", { class: "none" }, "Reading the budget");
     this.node = el(
@@ -90,10 +98,10 @@ export class BudgetView {
   }
 
   close() {
-    for (const each of [this.charts, this.consumers, this.producers, this.denials]) each.close();
+    for (const each of [this.charts, this.consumers, this.producers, this.waiting, this.denials]) each.close();
   }
 
-  render({ canAct }) {
+  render({ canAct, isRefused }) {
     this.#canAct = canAct;
     const { detail } = this.store;
     const budget = detail?.budget;
@@ -102,7 +110,8 @@ export class BudgetView {
     this.none.hidden = isThere;
     this.#renderHead(isThere ? budget : null);
     if (isThere) this.#renderBudget(detail, budget);
-    else setText(this.none, absence(detail, budget));
+    else setText(this.none, isRefused ? "The server does not show this budget." : absence(detail, budget));
+    if (isThere) refresh(budget);
   }
 
   #renderHead(budget) {
@@ -116,7 +125,7 @@ export class BudgetView {
     this.state.hidden = !budget;
     if (!budget) return;
     fillState(this.state, stateOf(budget));
-    this.title = `${printable(this.name)}: ${stateOf(budget).word}`;
+    this.title = `${printable(this.name)}: ${budget.state}`;
   }
 
   #renderBudget(detail, budget) {
@@ -124,14 +133,14 @@ export class BudgetView {
     const fact = (label, text) => setText(this.facts.get(label), text);
     fact("Rate", rate(budget.rate));
     fact("Granted", budget.granted_per_s === null ? "-" : rate(budget.granted_per_s));
-    if (budget.consumer_count) fillLoad(this.facts.get("Load"), budget.load);
-    else fact("Load", "-");
+    if (budget.load === null) fact("Load", "-");
+    else fillLoad(this.facts.get("Load"), budget.load);
     fillLevel(this.facts.get("Level"), budget.level);
-    fact("Tokens at hand", number(budget.tokens));
+    fact("Tokens at hand", number(Number(budget.tokens.toFixed(1))));
     fact("Consumers", number(budget.consumer_count));
     fact("Producers", number(budget.producer_count));
     fact("Last call", ago(budget.age));
-    list(this.because, [...reasonOf(budget), ...pauseOf(budget, at), ...detail.because]);
+    list(this.because, detail.because);
     list(this.remedies, detail.remedies);
     this.remediesTitle.hidden = !detail.remedies.length;
     this.charts.update(detail.series, at);
@@ -140,9 +149,11 @@ export class BudgetView {
     this.producers.update(detail.producers);
     setText(this.consumersCount, howMany(detail.consumers.size, budget.consumer_count, "consumer"));
     setText(this.producersCount, howMany(detail.producers.size, budget.producer_count, "producer"));
+    this.waiting.update(new Map(detail.waiting.map((row) => [row.producer_id, row])));
     this.denials.update(new Map(detail.denials.map((row) => [JSON.stringify([row.producer_id, row.reason]), row])));
     if (this.#past !== detail.history) {
       this.#past = detail.history;
+      this.noPast.hidden = detail.history.length > 0;
       sync(
         this.past,
         detail.history.map((event) => pastRow(event, at)),
@@ -162,17 +173,15 @@ export class BudgetView {
       section(
         "settings",
         "Settings",
-        scrolled(
-          "Settings",
-          el(
-            "table",
-            {},
-            el("caption", { class: "unseen" }, "Settings"),
-            el("thead", {}, headRow("Setting", "Value, who set it, and why")),
-            el("tbody", {}, ...[...this.settings.values()].map((row) => row.tr)),
-          ),
+        el(
+          "table",
+          {},
+          el("caption", { class: "unseen" }, "Settings"),
+          el("thead", {}, headRow("Setting", "Value, who set it, and why")),
+          el("tbody", {}, ...[...this.settings.values()].map((row) => row.tr)),
         ),
       ),
+      section("waiting", "Callers that wait here", this.waiting.node),
       section("denials", "Top denials", this.denials.node),
     ];
     return [
@@ -183,7 +192,7 @@ export class BudgetView {
         "history",
         "History",
         scrolled(
-          "History",
+          "All entries of the history",
           el(
             "table",
             { class: "past" },
@@ -191,17 +200,11 @@ export class BudgetView {
             el(
               "thead",
               {},
-              headRow(
-                "When",
-                "What, who and why",
-                "Rate:number",
-                "Level:number optional-small",
-                "Load:number optional-small",
-                "Reason:optional-small",
-              ),
+              headRow("When", "What, who and why", "Rate:number", "Level:number", "Load:number", "Reason"),
             ),
             this.past,
           ),
+          this.noPast,
         ),
       ),
     ];
@@ -217,10 +220,10 @@ export class BudgetView {
       "button",
       {
         type: "button",
-        "aria-label": `Take away the operator's ${field}`,
+        "aria-label": `Remove the override of ${field}`,
         onclick: () => this.#ask(askUnset, `changed: ${field}`, field),
       },
-      "Take away…",
+      "Remove override…",
     );
     const cells = { value: el("strong"), source: el("span", { class: "hint" }) };
     const said = el("span", { class: "said" }, cells.value, " ", cells.source);
@@ -238,7 +241,8 @@ export class BudgetView {
     setText(row.value, setting.value);
     const when = setting.age === null ? "" : `, ${ago(setting.age)}`;
     const why = setting.why ? `: ${printable(setting.why)}` : "";
-    setText(row.source, setting.who ? `${printable(setting.who)} (${setting.source})${when}${why}` : setting.source);
+    const who = setting.who ? `${printable(setting.who)} (${setting.source})` : setting.source;
+    setText(row.source, `${who}${when}${why}`);
     row.value.className = setting.isSet ? "" : "unset";
     if (document.activeElement === row.unset && !setting.isOperators) row.change.focus();
     row.change.hidden = !this.#canAct;
@@ -248,7 +252,7 @@ export class BudgetView {
   async #ask(dialog, done, field) {
     const budget = this.store.detail?.budget;
     if (!budget) return;
-    const result = await dialog(budget, field ?? this.store.at);
+    const result = await dialog(budget, field);
     if (document.activeElement === document.body) {
       // the button that opened the dialog is hidden by now
       const buttons = field ? [this.settings.get(field).change] : [this.resume, this.pause];
@@ -263,21 +267,6 @@ function absence(detail, budget) {
   if (detail?.isKnown)
     return "There is no budget of this name. It appears here when a program opens it, or an operator sets it.";
   return "Reading the budget";
-}
-
-function reasonOf(budget) {
-  const meaning = REASONS[budget.reason];
-  return [`The reason is ${printable(budget.reason)}${meaning ? `: ${meaning}` : ""}.`];
-}
-
-function pauseOf(budget, now) {
-  if (!budget.is_paused) return [];
-  const end = budget.paused_until
-    ? `until ${clock(budget.paused_until)}, for ${seconds(Math.max(0, budget.paused_until - now))} more`
-    : "until it is resumed";
-  const who = budget.pause_who ? ` by ${printable(budget.pause_who)}` : "";
-  const why = budget.pause_reason ? `: "${printable(budget.pause_reason)}"` : "";
-  return [`Paused ${end}${who}${why}.`];
 }
 
 /** Have a list show these sentences. Items whose sentence is the same are not touched. */
@@ -298,9 +287,9 @@ function pastRow(event, now) {
     el("th", { scope: "row" }, instant(event.at, now)),
     el("td", { class: "what" }, el("bdi", {}, printable(event.text || event.what || event.by))),
     el("td", { class: "number" }, rate(event.rate)),
-    el("td", { class: "number optional-small" }, String(event.level)),
-    el("td", { class: "number optional-small" }, percent(event.load)),
-    el("td", { class: "optional-small" }, printable(event.reason)),
+    el("td", { class: "number" }, String(event.level)),
+    el("td", { class: "number" }, event.load ? percent(event.load) : "-"), // 0 without a consumer that reports
+    el("td", {}, printable(event.reason)),
   );
 }
 

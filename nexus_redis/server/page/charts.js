@@ -102,7 +102,9 @@ class Chart {
   update(series, at) {
     this.#series = series;
     this.#at = at;
-    const told = this.kind.series.map((each) => said(each, series[each.name])).join(" ");
+    const last = series.rate.findLastIndex((value) => value !== null); // after it, nothing was known
+    const when = last === series.at.length - 1 ? "now" : `at ${clock(series.at[last])}`;
+    const told = this.kind.series.map((each) => said(each, series[each.name], last, when)).join(" ");
     setText(this.summary, told);
     this.canvas.setAttribute("aria-label", `${this.kind.title} in the last ten minutes. ${told}`);
     if (this.#plot) this.#plot.setData(this.#data());
@@ -210,7 +212,7 @@ class Chart {
   }
 }
 
-function said(each, values) {
+function said(each, values, last, when) {
   const known = values.filter((value) => value !== null);
   if (!known.length) return `${each.label}: not known yet.`;
   let least = Infinity;
@@ -220,7 +222,8 @@ function said(each, values) {
     most = Math.max(most, value);
   }
   const range = least === most ? "unchanged" : `between ${each.format(least)} and ${each.format(most)}`;
-  return `${each.label}: ${each.format(known.at(-1))} now, ${range}.`;
+  const value = values[last] === null ? "not known" : each.format(values[last]);
+  return `${each.label}: ${value} ${when}, ${range}.`;
 }
 
 /** Return a colour as the canvas takes it, whichever function the style sheet wrote it with. */

@@ -2,14 +2,25 @@
 
 import * as api from "./api.js";
 import { el, newId, setText } from "./dom.js";
-import { counted, printable, rate, seconds } from "./format.js";
+import { clock, counted, printable, rate } from "./format.js";
 import { name } from "./parts.js";
 import { SETTINGS, editable, entered, settingOf } from "./settings.js";
 
 const UNITS = { seconds: 1, minutes: 60, hours: 3600 };
 
-/** Show a dialog and resolve to what `act` returned, or to null if the person has cancelled. */
-function confirm({ title, effect, fields = [], submit, act, isDangerous = false, needsReason = true, other = null }) {
+let open = null; // the dialog that is shown
+
+/** Tell the open dialog how its budget is now. If that is not what the dialog says, it says so and asks again. */
+export function refresh(budget) {
+  open?.(budget);
+}
+
+/**
+ * Show a dialog and resolve to what `act` returned, or to null if the person has cancelled.
+ * `standing` says how things are, and `effect` what will happen. Both are functions of the budget.
+ */
+function confirm(asked) {
+  const { title, budget, standing, effect, fields = [], submit, act, isDangerous, needsReason = true, other } = asked;
   const heading = newId("title");
   const text = newId("effect");
   const error = el("p", { class: "error", role: "alert" });
@@ -22,19 +33,43 @@ function confirm({ title, effect, fields = [], submit, act, isDangerous = false,
     maxlength: 200,
     autocomplete: "off",
   });
+  const said = el("div", { id: text, class: "effect" });
+  const before = el("p");
+  const again = el("input", { type: "checkbox", id: newId("again") });
+  const meanwhile = el(
+    "div",
+    { class: "meanwhile", role: "alert", hidden: true },
+    before,
+    el("div", { class: "choice" }, again, el("label", { for: again.id }, `${submit} all the same`)),
+  );
+  let last = null;
+  const tell = (now) => {
+    const stands = standing(now);
+    if (stands === last) return;
+    if (last !== null) {
+      setText(before, `This has changed while the dialog was open. Before: "${last}"`);
+      meanwhile.hidden = false;
+      again.checked = false;
+      again.required = true;
+    }
+    last = stands;
+    said.replaceChildren(...[stands, ...effect(now)].filter(Boolean).map((each) => el("p", {}, each)));
+  };
+  tell(budget);
   const confirmButton = el("button", { class: isDangerous ? "danger" : "primary" }, submit);
   const form = el(
     "form",
     { method: "dialog" },
     el("h2", { id: heading }, ...title),
-    el("div", { id: text, class: "effect" }, ...effect.map((each) => el("p", {}, ...[each].flat()))),
+    said,
     ...fields,
     ...(needsReason ? [el("label", { for: reason.id }, "Reason, which the history keeps"), reason] : []),
+    meanwhile,
     error,
     el(
       "div",
       { class: "buttons" },
-      other && el("button", { type: "button", onclick: () => finish(other.act()) }, other.label),
+      other ? el("button", { type: "button", onclick: () => finish(other.act()) }, other.label) : null,
       el("button", { type: "button", onclick: () => dialog.close() }, "Cancel"),
       confirmButton,
     ),
@@ -60,12 +95,22 @@ function confirm({ title, effect, fields = [], submit, act, isDangerous = false,
       }
     });
     dialog.addEventListener("close", () => {
+      open = null;
       dialog.remove();
       resolve(result);
     });
+    open = tell;
     document.body.append(dialog);
     dialog.showModal();
   });
+}
+
+/** Return who has paused a budget, why, and until when. */
+function pauseOf(budget) {
+  const by = budget.pause_who ? ` by ${printable(budget.pause_who)}` : "";
+  const why = budget.pause_reason ? `: "${printable(budget.pause_reason)}"` : "";
+  const end = budget.paused_until ? `ends by itself at ${clock(budget.paused_until)}` : "has no end";
+  return `It is paused${by}${why}. This pause ${end}.`;
 }
 
 const users = (budget) => counted(budget.producer_count, "producer");
@@ -97,9 +142,11 @@ export function askPause(budget) {
   unit.addEventListener("change", choose);
   return confirm({
     title: ["Pause ", name(budget.name), "?"],
-    effect: [
-      `Its rate goes from ${rate(budget.rate)} to 0/s.
-      Within about a tenth of a second, no producer on any host gets tokens (${users(budget)} now).`,
+    budget,
+    standing: (now) => (now.is_paused ? `${pauseOf(now)} Yours takes its place.` : "It is not paused."),
+    effect: (now) => [
+      `Its rate goes from ${rate(now.rate)} to 0/s.
+      Within about a tenth of a second, no producer on any host gets tokens (${users(now)} now).`,
       "Callers that wait go on waiting until their own timeouts, and go on when the pause is over.",
     ],
     fields: [
@@ -117,17 +164,13 @@ export function askPause(budget) {
   });
 }
 
-export function askResume(budget, now) {
-  const by = budget.pause_who ? ` by ${printable(budget.pause_who)}` : "";
-  const why = budget.pause_reason ? `: "${printable(budget.pause_reason)}"` : "";
-  const end = budget.paused_until
-    ? ` The pause would end by itself in ${seconds(Math.max(0, budget.paused_until - now))}.`
-    : "";
+export function askResume(budget) {
   return confirm({
     title: ["Resume ", name(budget.name), "?"],
-    effect: [
-      `It was paused${by}${why}.${end}`,
-      `Its producers on all hosts (${users(budget)} now) go on at once,
+    budget,
+    standing: (now) => (now.is_paused ? pauseOf(now) : "It is not paused any more."),
+    effect: (now) => [
+      `Its producers on all hosts (${users(now)} now) go on at once,
       up to the rate that settings and consumers allow.`,
     ],
     submit: "Resume the budget",
@@ -136,20 +179,19 @@ export function askResume(budget, now) {
 }
 
 export function askSet(budget, field) {
-  const setting = settingOf(budget, field);
   const { kind, effect, hint } = SETTINGS[field];
-  const who = setting.isOperators ? printable(setting.who || "an operator") : setting.source;
-  const by = setting.isSet ? `, set by ${who}` : "";
-  const input = inputFor(kind, editable(field, setting));
+  const input = inputFor(kind, editable(field, settingOf(budget, field)));
   input.id = newId("value");
   const hinted = hint ? el("p", { class: "hint", id: newId("hint") }, hint) : null;
   if (hinted) input.setAttribute("aria-describedby", hinted.id);
   return confirm({
     title: [`Change ${field} of `, name(budget.name), "?"],
-    effect: [
-      `It is ${setting.value} now${by}. ${effect}`,
-      `The new value holds at once for its producers on all hosts (${users(budget)} now).
-      It wins over the value in code until an operator takes it away.`,
+    budget,
+    standing: (now) => settingNow(now, field),
+    effect: (now) => [
+      effect,
+      `The new value holds at once for its producers on all hosts (${users(now)} now).
+      It wins over the value in code until an operator removes the override.`,
     ],
     fields: [el("label", { for: input.id }, `New value of ${field}`), input, ...(hinted ? [hinted] : [])],
     submit: `Change ${field}`,
@@ -158,16 +200,21 @@ export function askSet(budget, field) {
 }
 
 export function askUnset(budget, field) {
-  const setting = settingOf(budget, field);
   return confirm({
-    title: [`Take away the operator's ${field} of `, name(budget.name), "?"],
-    effect: [
-      `It is ${setting.value} now, set by ${printable(setting.who || "an operator")}.`,
-      "Afterwards the value in code holds, or the default if code has none.",
-    ],
-    submit: "Take it away",
+    title: [`Remove the override of ${field} of `, name(budget.name), "?"],
+    budget,
+    standing: (now) => settingNow(now, field),
+    effect: () => ["Afterwards the value in code holds, or the default if code has none."],
+    submit: "Remove the override",
     act: (reason) => api.set(budget.name, { [field]: null }, reason),
   });
+}
+
+/** Return what a setting is, and who has set it. */
+function settingNow(budget, field) {
+  const setting = settingOf(budget, field);
+  const who = setting.isOperators ? printable(setting.who || "an operator") : setting.source;
+  return `It is ${setting.value} now${setting.isSet ? `, set by ${who}` : ` (${setting.source})`}.`;
 }
 
 function inputFor(kind, value) {
@@ -194,11 +241,12 @@ export function askToken(why) {
   const input = el("input", { id: newId("token"), type: "password", autocomplete: "off", required: true });
   return confirm({
     title: ["Sign in"],
-    effect: [why, "The token stays in this tab, and is forgotten when you close it."],
+    standing: () => why,
+    effect: () => ["The token stays in this tab, and is forgotten when you close it."],
     fields: [el("label", { for: input.id }, "Token"), input],
     submit: "Sign in",
     needsReason: false,
-    other: api.token.get() ? { label: "Sign out", act: () => api.token.set("") } : null,
+    other: api.token.get() && { label: "Sign out", act: () => api.token.set("") },
     act: async () => {
       const last = api.token.get();
       api.token.set(input.value.trim());

@@ -30,9 +30,10 @@ export function sync(parent, nodes) {
   if (focused !== document.activeElement && parent.contains(focused)) focused.focus({ preventScroll: true });
 }
 
-/** Write a sentence in which `commands` stand between backticks. */
+/** Write a sentence in which `commands` stand between backticks. A command breaks between its words only. */
 export function sentence(text) {
-  return text.split("`").map((part, i) => (i % 2 ? el("code", {}, part) : part));
+  const words = (command) => command.split(/( )/).map((word) => (word === " " ? word : el("span", {}, word)));
+  return text.split("`").map((part, i) => (i % 2 ? el("code", {}, ...words(part)) : part));
 }
 
 let count = 0;

@@ -5,14 +5,18 @@ import { headers, problemOf } from "./api.js";
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 10000;
 const REFUSALS = [400, 401, 403, 422]; // another try would have the same answer
-const SILENCE = 40000; // the server sends something each 15 s
+const SILENCE = 6000; // the server sends something each 2 s
 
 export class Feed {
   #budget;
   #running = null;
+  #heardAt = null; // when the server last sent anything
   #wake = () => {};
 
-  /** `onEvent(name, data)` gets each event; `onState(state)` gets { kind: "live" | "lost" | "refused", ... }. */
+  /**
+   * `onEvent(name, data)` gets each event; `onState(state)` gets { kind: "live" | "lost" | "refused", ... }.
+   * A connection is lost `since` the server last sent anything.
+   */
   constructor(onEvent, onState) {
     this.onEvent = onEvent;
     this.onState = onState;
@@ -51,7 +55,7 @@ export class Feed {
         attempt.abort();
       }
       if (signal.aborted) return;
-      since ??= Date.now();
+      since ??= this.#heardAt ?? Date.now();
       const pause = wait * (0.75 + Math.random() / 2);
       this.onState({ kind: "lost", since, nextTry: Date.now() + pause });
       await this.#rest(pause);
@@ -88,7 +92,11 @@ export class Feed {
         return { kind: "refused", status: answer.status, text: problem.message };
       }
       if (!answer.ok) return null;
-      await read(answer.body, listen, (name, data) => {
+      const heard = () => {
+        this.#heardAt = Date.now();
+        listen();
+      };
+      await read(answer.body, heard, (name, data) => {
         if (attempt.signal.aborted) return;
         whenLive();
         this.onState({ kind: "live" });

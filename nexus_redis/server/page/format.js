@@ -55,9 +55,9 @@ function tenth(x) {
   return Number(x.toFixed(1));
 }
 
-/** An age in steps: "now", or "30 s ago". */
+/** An age in the steps of live/rows.py: "now", or "30 s ago". */
 export function ago(age) {
-  return age < 10 ? "now" : `${seconds(age)} ago`;
+  return age < 2 ? "now" : `${seconds(age)} ago`;
 }
 
 /** Seconds since 1970 as the time of day here, 24 hours. */

@@ -3,7 +3,7 @@
 import { el, setText } from "./dom.js";
 import { ago, number, percent, rate } from "./format.js";
 import { fillLevel, fillLoad, fillState, name } from "./parts.js";
-import { isInTrouble, stateOf } from "./status.js";
+import { stateOf } from "./status.js";
 import { LiveTable, howMany, natural } from "./table.js";
 
 const NONE = "-";
@@ -17,9 +17,9 @@ const COLUMNS = [
   {
     id: "status",
     label: "Status",
-    first: "down",
-    value: (row) => stateOf(row).rank,
-    text: (row) => stateOf(row).word,
+    width: 9,
+    value: (row) => row.place,
+    text: (row) => row.state,
     fill: (cell, row) => fillState(cell, stateOf(row)),
   },
   {
@@ -35,6 +35,7 @@ const COLUMNS = [
     label: "Rate",
     numeric: true,
     first: "down",
+    width: 6.5,
     title: "What all producers together may use",
     value: (row) => size(row, () => row.rate),
     text: (row) => known(row, () => rate(row.rate)),
@@ -44,7 +45,7 @@ const COLUMNS = [
     label: "Granted",
     numeric: true,
     first: "down",
-    optional: "small",
+    width: 6.5,
     title: "Tokens granted per second, between the last two looks",
     value: (row) => size(row, () => row.granted_per_s ?? -1),
     text: (row) => known(row, () => (row.granted_per_s === null ? NONE : rate(row.granted_per_s))),
@@ -53,7 +54,7 @@ const COLUMNS = [
     id: "level",
     label: "Level",
     first: "down",
-    optional: "narrow",
+    width: 5,
     title: "Backpressure, 0 to 3",
     value: (row) => size(row, () => row.level),
     text: (row) => known(row, () => String(row.level)),
@@ -63,16 +64,15 @@ const COLUMNS = [
     id: "load",
     label: "Load",
     first: "down",
-    optional: "small",
+    width: 8,
     title: "The load that consumers report",
-    value: (row) => size(row, () => (row.consumer_count ? row.load : 0)),
-    text: (row) => (row.damaged || !row.consumer_count ? NONE : percent(row.load)),
+    value: (row) => size(row, () => row.load ?? -1),
+    text: (row) => known(row, () => (row.load === null ? NONE : percent(row.load))),
     fill: (cell, row, text) => (text === NONE ? cell.replaceChildren(text) : fillLoad(cell, row.load)),
   },
   {
     id: "reason",
     label: "Reason",
-    optional: "medium",
     text: reasonOf,
     fill: (cell, row, text) => cell.replaceChildren(name(text)),
   },
@@ -82,6 +82,7 @@ const COLUMNS = [
     numeric: true,
     first: "down",
     optional: "large",
+    width: 7,
     value: (row) => size(row, () => row.consumer_count),
     text: (row) => known(row, () => number(row.consumer_count)),
   },
@@ -91,6 +92,7 @@ const COLUMNS = [
     numeric: true,
     first: "down",
     optional: "medium",
+    width: 7,
     value: (row) => size(row, () => row.producer_count),
     text: (row) => known(row, () => number(row.producer_count)),
   },
@@ -99,6 +101,7 @@ const COLUMNS = [
     label: "Last call",
     numeric: true,
     optional: "large",
+    width: 7,
     title: "Since a producer or consumer last called",
     value: (row) => size(row, () => row.age),
     text: (row) => known(row, () => ago(row.age)),
@@ -118,15 +121,16 @@ const CHOICES = [
 ];
 const KEEPS = {
   all: () => true,
-  trouble: isInTrouble,
+  trouble: (row) => row.is_trouble,
   paused: (row) => row.is_paused,
   used: (row) => row.producer_count > 0 || row.consumer_count > 0,
 };
 
 // What a person has typed and chosen stays while they look at one budget.
-const chosen = { text: "", show: "all", sort: "status", isDown: true };
+const chosen = { text: "", show: "all", sort: "status", isDown: false, scroll: 0 };
 
 export class ListView {
+  isRefused = false;
   constructor(store) {
     this.store = store;
     this.title = "Budgets";
@@ -165,7 +169,7 @@ export class ListView {
       el(
         "form",
         { class: "filters", role: "search", onsubmit: (event) => event.preventDefault() },
-        el("div", {}, el("label", { for: "filter" }, "Filter by name or reason"), filter),
+        el("div", {}, el("label", { for: "filter" }, "Filter by name, status or reason"), filter),
         el("div", {}, el("label", { for: "show" }, "Show"), show),
       ),
       this.table.node,
@@ -175,28 +179,42 @@ export class ListView {
   close() {
     chosen.sort = this.table.sort.id;
     chosen.isDown = this.table.isDown;
+    chosen.scroll = scrollY;
     this.table.close();
   }
 
-  render() {
+  /** Go to where the list was, and focus this budget. Return whether it is there. */
+  goBackTo(budget) {
+    scrollTo(0, chosen.scroll);
+    const row = this.table.find(budget);
+    row?.querySelector("a").focus();
+    return Boolean(row);
+  }
+
+  render({ isRefused = this.isRefused } = {}) {
+    this.isRefused = isRefused;
     const { budgets, hasList } = this.store;
     const wanted = chosen.text.trim().toLowerCase();
     const keeps = KEEPS[chosen.show];
     const rows = new Map();
     let troubled = 0;
     for (const [key, row] of budgets) {
-      if (isInTrouble(row)) troubled += 1;
+      if (row.is_trouble) troubled += 1;
       const isFound =
         !wanted ||
         key.toLowerCase().includes(wanted) ||
-        stateOf(row).word.toLowerCase().includes(wanted) ||
+        row.state.toLowerCase().includes(wanted) ||
         reasonOf(row).toLowerCase().includes(wanted);
       if (isFound && keeps(row)) rows.set(key, row);
     }
     const trouble = troubled ? `${number(troubled)} in trouble` : "none in trouble";
     setText(
       this.summary,
-      hasList ? `${howMany(rows.size, budgets.size, "budget")}, ${trouble}` : "Reading the budgets",
+      hasList
+        ? `${howMany(rows.size, budgets.size, "budget")}, ${trouble}`
+        : isRefused
+          ? "The server does not show its budgets."
+          : "Reading the budgets",
     );
     setText(
       this.table.none,

@@ -35,17 +35,16 @@ export const CONSUMERS = [
     text: (row) => percent(row.load),
     fill: (cell, row) => fillLoad(cell, row.load),
   },
-  { id: "reports", label: "It also reports", optional: "medium", text: reports },
+  { id: "reports", label: "It also reports", text: reports },
   {
     id: "capacity",
     label: "Capacity",
     numeric: true,
     first: "down",
-    optional: "small",
     value: (row) => row.capacity ?? -1,
     text: (row) => (row.capacity === null ? "-" : rate(row.capacity)),
   },
-  { id: "law", label: "Law", optional: "small", text: (row) => printable(row.law) },
+  { id: "law", label: "Law", text: (row) => printable(row.law) },
   {
     id: "rate",
     label: "It can take",
@@ -59,7 +58,6 @@ export const CONSUMERS = [
     id: "age",
     label: "Last report",
     numeric: true,
-    optional: "large",
     value: (row) => row.age,
     text: (row) => ago(row.age),
   },
@@ -80,21 +78,20 @@ function reports(row) {
 }
 
 const unmet = (row) => Math.max(0, row.demand - row.share);
-const amount = (field, label, title, optional) => ({
+const amount = (field, label, title) => ({
   id: field,
   label,
   title,
   numeric: true,
   first: "down",
-  optional,
   value: (row) => row[field],
   text: (row) => rate(row[field]),
 });
 
 export const PRODUCERS = [
   id("Producer"),
-  amount("demand", "Demand", "What it wants", "narrow"),
-  amount("share", "Share", "What it may use"),
+  amount("demand", "Demand", "What it wants"),
+  amount("share", "Share", "What it may use if it asks for it"),
   {
     id: "unmet",
     label: "Unmet",
@@ -109,18 +106,16 @@ export const PRODUCERS = [
     label: "Held",
     numeric: true,
     first: "down",
-    optional: "small",
     title: "Tokens that it may still spend",
     value: (row) => row.held,
-    text: (row) => number(row.held),
+    text: (row) => number(Math.floor(row.held)),
   },
   {
     id: "waiting",
     label: "Waiting",
     numeric: true,
     first: "down",
-    optional: "medium",
-    title: "Callers of this server that wait for tokens",
+    title: "Callers in this server that wait. Other processes do not say how many wait there.",
     value: (row) => row.waiting ?? -1,
     text: (row) => (row.waiting === undefined || row.waiting === null ? "-" : number(row.waiting)),
   },
@@ -129,14 +124,12 @@ export const PRODUCERS = [
     label: "Weight",
     numeric: true,
     first: "down",
-    optional: "medium",
     value: (row) => row.weight,
     text: (row) => number(row.weight),
   },
   {
     id: "priority",
     label: "Priority",
-    optional: "medium",
     value: (row) => ["high", "normal", "low"].indexOf(row.priority),
     text: (row) => printable(row.priority),
   },
@@ -144,26 +137,31 @@ export const PRODUCERS = [
     id: "age",
     label: "Last claim",
     numeric: true,
-    optional: "large",
     value: (row) => row.age,
     text: (row) => ago(row.age),
   },
 ];
 
+/** A caller of this server, by the id that it gave. */
+const CALLER = {
+  ...id("Producer"),
+  value: (row) => natural(row.producer_id),
+  text: (row) => row.producer_id,
+  fill: (cell, row) => cell.replaceChildren(name(row.producer_id)),
+};
+const count = (label) => ({
+  id: "count",
+  label,
+  numeric: true,
+  first: "down",
+  value: (row) => row.count,
+  text: (row) => number(row.count),
+});
+
+export const WAITING = [CALLER, count("Waiting")];
+
 export const DENIALS = [
-  {
-    ...id("Producer"),
-    value: (row) => natural(row.producer_id),
-    text: (row) => row.producer_id,
-    fill: (cell, row) => cell.replaceChildren(name(row.producer_id)),
-  },
+  CALLER,
   { id: "reason", label: "Reason", text: (row) => printable(row.reason) },
-  {
-    id: "count",
-    label: "Denied",
-    numeric: true,
-    first: "down",
-    value: (row) => row.count,
-    text: (row) => number(row.count),
-  },
+  count("Denied"),
 ];

@@ -2,7 +2,7 @@
 
 import { rate, settingValue } from "./format.js";
 
-/** By name: `kind` is how it is entered, `effect` what it does, `hint` how to write it. */
+/** By name: `kind` is how it is entered, `usual` its default, `effect` what it does, `hint` how to write it. */
 export const SETTINGS = {
   rate: {
     kind: "rate",
@@ -12,11 +12,13 @@ export const SETTINGS = {
   },
   min_rate: {
     kind: "rate",
+    usual: 0,
     hint: "For example 5/s.",
     effect: "It is the floor under what the consumers say. Only a pause and lossless go below it.",
   },
   burst: {
     kind: "seconds",
+    usual: 0.25,
     hint: "Seconds of the rate, for example 0.25 or 60.",
     effect: "It says how many seconds of the rate may go at once, beside one token.",
   },
@@ -26,6 +28,7 @@ export const SETTINGS = {
   },
   combine: {
     kind: ["sum", "spread", "min"],
+    usual: "sum",
     effect: "It says how the rates of several consumers become the rate of the budget.",
   },
   latency_target_ms: {
@@ -35,31 +38,42 @@ export const SETTINGS = {
   },
   lossless: {
     kind: "yes or no",
+    usual: 0,
     effect:
       "With yes, the budget never admits more than the consumers can hold. This needs consumers with a queue limit.",
   },
   transit: {
     kind: "seconds",
+    usual: 1,
     hint: "Seconds, for example 2.",
     effect:
       "It is the longest time from the spending of a token until a report shows its work. Lossless depends on it.",
   },
   grace: {
     kind: "seconds",
+    usual: 10,
     hint: "Seconds, for example 10.",
     effect: "It says for how long the rate of the last consumer stays after that consumer has left.",
   },
 };
 
+/** What holds where there is no default. */
+const UNSET = {
+  rate: "no ceiling: the consumers decide",
+  law: "chosen for each consumer by what it reports",
+  latency_target_ms: "three times the usual latency counts as slow",
+};
+
 /** Return the fields of a row of the settings table. */
 export function settingOf(budget, field) {
   const found = budget.settings?.[field];
+  const { usual } = SETTINGS[field];
   return {
     field,
     isSet: Boolean(found),
     isOperators: found?.source === "operator",
-    value: found ? settingValue(field, found.value) : "not set",
-    source: found?.source ?? "",
+    value: found ? settingValue(field, found.value) : usual === undefined ? "not set" : settingValue(field, usual),
+    source: found?.source ?? (usual === undefined ? UNSET[field] : "default"),
     who: found?.who ?? "",
     why: found?.why ?? "",
     age: found?.age ?? null,

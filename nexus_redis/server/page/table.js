@@ -9,20 +9,21 @@ const HEIGHT = 32; // pixels, until a row has been measured
 
 const naturals = new Map();
 
-/** Return a text that sorts `p2` before `p10`. */
+/** Return a text that sorts `p2` before `p10`. Digits among letters, as in a hash, are letters. */
 export function natural(text) {
   let found = naturals.get(text);
   if (found === undefined) {
     if (naturals.size > 20000) naturals.clear();
-    found = text.toLowerCase().replace(/\d+/g, (digits) => digits.padStart(12, "0"));
+    found = text.toLowerCase().replace(/\d+(?![a-z\d])/g, (digits) => digits.padStart(12, "0"));
     naturals.set(text, found);
   }
   return found;
 }
 
 /**
- * A column is { id, label, text(row), value(row)?, fill(cell, row)?, numeric?, first?: "down", optional? }. `value` is
- * what rows are sorted by. `fill` is called when `text` has changed, and writes the cell itself.
+ * A column is { id, label, text(row), value(row)?, fill(cell, row)?, numeric?, first?: "down", optional?, width? }.
+ * `value` is what rows are sorted by. `fill` is called when `text` has changed, and writes the cell itself. A `width`,
+ * in rem, counts where the layout of the table is fixed.
  */
 export class LiveTable {
   #rows = new Map();
@@ -31,6 +32,7 @@ export class LiveTable {
   #spacers = [];
   #height = HEIGHT;
   #isAsked = false;
+  #wanted = null; // the key of a row that is in the document wherever it stands
   #isSorted = false;
 
   constructor({ caption, columns, sort, isDown = false, scroller = null, empty }) {
@@ -75,6 +77,14 @@ export class LiveTable {
     this.#paint();
   }
 
+  /** Return the row of this key, which then is in the document, or null if no row has it. */
+  find(key) {
+    this.#wanted = key;
+    this.#paint();
+    this.#wanted = null;
+    return this.#nodes.get(key)?.tr ?? null;
+  }
+
   #head(column) {
     const sorts = () => {
       this.isDown = this.sort === column ? !this.isDown : column.first === "down";
@@ -84,7 +94,7 @@ export class LiveTable {
       this.#paint();
     };
     const classes = [column.numeric && "number", column.optional && `optional-${column.optional}`].filter(Boolean);
-    return el(
+    const head = el(
       "th",
       { scope: "col", class: classes.join(" ") || null },
       el(
@@ -94,6 +104,8 @@ export class LiveTable {
         el("span", { class: "arrow", "aria-hidden": "true" }),
       ),
     );
+    if (column.width) head.style.width = `${column.width}rem`;
+    return head;
   }
 
   #mark() {
@@ -159,7 +171,7 @@ export class LiveTable {
     const last = Math.min(total, Math.ceil((frame.bottom - box.top) / this.#height) + BEYOND);
     const shown = Array.from({ length: Math.max(0, last - first) }, (_, i) => Math.min(first, total) + i);
     const focused = [...this.#nodes].find(([, node]) => node.tr.contains(document.activeElement));
-    const at = focused ? this.#order.indexOf(focused[0]) : -1;
+    const at = this.#order.indexOf(this.#wanted ?? focused?.[0]);
     if (at >= 0 && (at < first || at >= last)) shown.push(at);
     return shown.sort((a, b) => a - b);
   }
@@ -179,7 +191,8 @@ export class LiveTable {
       const classes = [column.numeric && "number", column.optional && `optional-${column.optional}`].filter(Boolean);
       return el(i === this.#headAt() ? "th" : "td", {
         scope: i === this.#headAt() ? "row" : null,
-        class: classes.join(" ") || null,
+        class: [`cell-${column.id}`, ...classes].join(" "),
+        "data-label": column.label,
       });
     });
     return { tr: el("tr", {}, ...cells), cells, texts: [] };
