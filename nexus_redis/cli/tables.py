@@ -11,7 +11,7 @@ from nexus_redis._protocol.calls import REFRESH
 from nexus_redis._protocol.history import Event
 from nexus_redis._protocol.snapshot import BudgetSnapshot
 from nexus_redis._protocol.states import State, state_of
-from nexus_redis._values.formatting import number, percent, printable, rate, seconds
+from nexus_redis._values.formatting import counted, number, percent, printable, rate, seconds
 from nexus_redis.cli.natural import natural
 from nexus_redis.cli.output import setting
 
@@ -61,9 +61,9 @@ def budget(console: Console, seen: BudgetSnapshot) -> Group:
     """Return one budget with its consumers and producers."""
     parts: list[Text | Table] = [Text(printable(seen.name), style="bold"), _facts(seen)]
     if seen.consumers:
-        parts += [Text(), _consumers(console, seen), *_rest(seen.consumer_count - len(seen.consumers))]
+        parts += [Text(), _consumers(console, seen), *_rest(len(seen.consumers), seen.consumer_count, "consumer")]
     if seen.producers:
-        parts += [Text(), _producers(console, seen), *_rest(seen.producer_count - len(seen.producers))]
+        parts += [Text(), _producers(console, seen), *_rest(len(seen.producers), seen.producer_count, "producer")]
     return Group(*parts)
 
 
@@ -205,8 +205,8 @@ def lines(console: Console, shown: RenderableType) -> list[str]:
     return [line.rstrip() for line in drawn.get().splitlines()]
 
 
-def _rest(count: int) -> list[Text]:
-    return [Text(f"and {number(count)} more", style="dim")] if count > 0 else []
+def _rest(listed: int, count: int, what: str) -> list[Text]:
+    return [Text(f"These are {number(listed)} of {counted(count, what)}", style="dim")] if count > listed else []
 
 
 def _state(seen: BudgetSnapshot | DamagedBudget) -> Text:

@@ -35,7 +35,7 @@ from tests.harness.servers import Server
 from tests.harness.support import eventually, finish, patient, run
 from tests.harness.terminal import gone, lines, seen, typed, until
 
-SMALL, LARGE = (80, 24), (200, 50)
+TINY, SMALL, LARGE = (40, 10), (80, 24), (200, 50)
 sizes = pytest.mark.parametrize("size", [SMALL, LARGE], ids=["80x24", "200x50"])
 HOSTILE = "[bold red]x[/] \x1b[2J \u202e [link=file:///etc]y[/link]"
 Body = Callable[[Pilot[None]], Coroutine[Any, Any, None]]
@@ -76,12 +76,12 @@ def place(text: str, *words: str) -> list[int]:
     return [next(at for at, row in enumerate(rows) if word in row) for word in words]
 
 
-def claim(keys: BudgetKeys, number: int) -> Call[calls.Answer]:
+def claim(keys: BudgetKeys, number: int, name: str = "filebeat-{:04}") -> Call[calls.Answer]:
     """A claim of a producer that stays, with a demand of its own."""
     ask = calls.Claim(
         requested_rate=micro_rate(1 + number), weight=micro(1), priority="normal", incarnation=f"{number:016x}", seq=1
     )
-    return calls.claim(keys, f"filebeat-{number:04}", ask, with_all_keys=True)
+    return calls.claim(keys, name.format(number), ask, with_all_keys=True)
 
 
 # --- all budgets -----------------------------------------------------------------------------------------------------
@@ -195,15 +195,13 @@ def test_a_pause_says_why_in_the_list(shell: Shell) -> None:
 def test_names_stand_in_natural_order(shell: Shell, context: Context) -> None:
     """Producers with the most unmet demand stand first, those with as much by name, host-2 before host-10."""
     shell("set", "es", "--rate", "5000")
-    for name in ("host-10", "host-2", "host-1"):
-        shell("signal", "es", "--id", name, "--rate", "10")
-    shell("signal", "es", "--id", "host-33", "--rate", "90000")
+    context.ask(*[claim(context.keys("es"), number, "host-{}") for number in (10, 2, 1, 90_000)])
 
     async def body(pilot: Pilot[None]) -> None:
         await until(pilot, lambda text: re.search(r"es .* 4$", text, re.MULTILINE))
         await pilot.press("enter", "3")
-        text = await seen(pilot, "host-1 ", "host-2 ", "host-10 ", "host-33 ")
-        assert re.findall(r"^host-(\d+)", text, re.MULTILINE) == ["33", "1", "2", "10"]
+        text = await seen(pilot, "host-1 ", "host-2 ", "host-10 ", "host-90000 ")
+        assert re.findall(r"^host-(\d+)", text, re.MULTILINE) == ["90000", "1", "2", "10"]
 
     on(shell.url, body)
 
@@ -466,6 +464,28 @@ def test_a_change_may_be_refused(shell: Shell) -> None:
 
     on(shell.url, body)
     assert shell("status", "--json").json == []
+
+
+def test_a_tiny_terminal_is_enough(shell: Shell, context: Context) -> None:
+    """On 40 columns and 10 lines, rates are whole and the dialog has all its fields and buttons, also when it refuses."""
+    shell("set", "stripe-of-the-shop-in-the-north", "--rate", "5000")
+    shell("report", "stripe-of-the-shop-in-the-north", "--id", "es-1", "--load", "50", "--capacity", "4000")
+    context.ask(*[claim(context.keys("stripe-of-the-shop-in-the-north"), number) for number in range(1000, 1020)])
+
+    async def body(pilot: Pilot[None]) -> None:
+        await seen(pilot, "stripe", State.OK, "4,000/s")
+        await pilot.press("p")
+        await seen(pilot, "Pause", "stripe", "No process", "Time", "no end.", "Reason", "Cancel")
+        await typed(pilot, "soon")
+        await pilot.press("enter", "enter", "enter")
+        text = await seen(pilot, "! ", "Time", "soon", "Reason", "Cancel")
+        assert all(len(line) <= TINY[0] for line in text.splitlines())
+        await pilot.press("escape", "enter", "2")
+        await seen(pilot, "es-1", "4,000/s")
+        await pilot.press("3")
+        await until(pilot, lambda text: re.search(r"^fil.*19 .*/s", text, re.MULTILINE))
+
+    on(shell.url, body, TINY)
 
 
 # --- trouble ---------------------------------------------------------------------------------------------------------

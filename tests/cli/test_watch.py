@@ -88,8 +88,8 @@ def test_a_block_of_lines_a_look(shell: Shell, watching: Callable[..., subproces
     process = watching(of=shell.patient)
     for _ in range(2):
         title, row, end = (line(process) for _ in range(3))
-        assert title.split()[:3] == ["BUDGET", "RATE", "LEVEL"]
-        assert row.split()[:3] == ["stripe", "5,000/s", "0"]
+        assert title.split()[:3] == ["BUDGET", "STATE", "RATE"]
+        assert row.split()[:3] == ["stripe", "OK", "5,000/s"]
         assert end == "\n"
 
 

@@ -49,7 +49,10 @@ def status(
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show all budgets, or one budget with all its members.
+    """Show all budgets, the most urgent first, or one budget with its members.
+
+    Of one budget, the verb lists up to 500 consumers and 500 producers, and says how many there are. The SHARE of a
+    producer is what the producer may use if it asks for it.
 
     If a budget cannot be read because somebody has edited its keys, the verb shows the others, names the damage on
     stderr, and ends with exit code 1.

@@ -19,6 +19,7 @@ from nexus_redis.cli.top.past import curve
 from nexus_redis.cli.top.rows import Column, Rows
 from nexus_redis.cli.top.states import Seen
 
+NO_HISTORY: Final = "Nothing has changed yet, as far as the history reaches back."
 NEWEST: Final = 100  # entries of the history that are shown
 TABS: Final = ("why", "consumers", "producers", "history", "settings")
 NOTICED: Final = 0.001  # of its demand: what a producer misses less of is shown as nothing
@@ -50,25 +51,25 @@ CONSUMERS: Final[list[Column[ConsumerSnapshot]]] = [
     Column("LIVE", lambda each: "live" if each.is_live else "stale", lambda each: each.is_live, 6, is_left=True,
            kind=lambda each: "calm" if each.is_live else "serious"),
     Column("LOAD", lambda each: percent(each.load), lambda each: each.load, 6),
-    Column("QUEUE", _queue, _field("queue_depth"), 11, spare=2),
-    Column("IN FLIGHT", _reported("in_flight"), _field("in_flight"), 9, spare=5),
-    Column("LATENCY", _reported("latency_ms", " ms"), _field("latency_ms"), 9, spare=4),
-    Column("ERRORS", _reported("errors"), _field("errors"), 8, spare=6),
+    Column("QUEUE", _queue, _field("queue_depth"), 11, spare=3),
+    Column("IN FLIGHT", _reported("in_flight"), _field("in_flight"), 9, spare=6),
+    Column("LATENCY", _reported("latency_ms", " ms"), _field("latency_ms"), 9, spare=5),
+    Column("ERRORS", _reported("errors"), _field("errors"), 8, spare=7),
     Column("CAPACITY", lambda each: rate(each.capacity) if each.capacity else "-",
-           lambda each: each.capacity or -1.0, 9, spare=1),
-    Column("LAW", lambda each: each.law, lambda each: each.law, 6, is_left=True),
+           lambda each: each.capacity or -1.0, 9, spare=2),
+    Column("LAW", lambda each: each.law, lambda each: each.law, 6, is_left=True, spare=1),
     Column("RATE", lambda each: rate(each.rate), lambda each: each.rate, 9),
-    Column("AGE", lambda each: seconds(_field("age_s")(each)), _field("age_s"), 7, spare=3),
+    Column("AGE", lambda each: seconds(_field("age_s")(each)), _field("age_s"), 7, spare=4),
 ]  # fmt: skip
 PRODUCERS: Final[list[Column[ProducerSnapshot]]] = [
     Column("PRODUCER", lambda each: each.id, lambda each: natural(each.id), 0, is_left=True),
-    Column("DEMAND", lambda each: rate(each.demand), lambda each: each.demand, 9),
+    Column("DEMAND", lambda each: rate(each.demand), lambda each: each.demand, 9, spare=1),
     Column("SHARE", lambda each: rate(each.share), lambda each: each.share, 9),
     Column("UNMET", lambda each: rate(_unmet(each)) if _unmet(each) > NOTICED * each.demand else "-", _unmet, 9),
-    Column("HELD", lambda each: number(each.held), lambda each: each.held, 7),
-    Column("WEIGHT", lambda each: number(each.weight), lambda each: each.weight, 7, spare=2),
-    Column("PRIORITY", lambda each: each.priority, lambda each: each.priority, 9, is_left=True, spare=1),
-    Column("AGE", lambda each: seconds(each.age), lambda each: each.age, 7),
+    Column("HELD", lambda each: number(each.held), lambda each: each.held, 7, spare=3),
+    Column("WEIGHT", lambda each: number(each.weight), lambda each: each.weight, 7, spare=5),
+    Column("PRIORITY", lambda each: each.priority, lambda each: each.priority, 9, is_left=True, spare=4),
+    Column("AGE", lambda each: seconds(each.age), lambda each: each.age, 7, spare=2),
 ]  # fmt: skip
 
 
@@ -183,7 +184,7 @@ class Detail(BudgetScreen):
                 self.query_one("#producers Rows", Rows).show(why.budget.producers)
             case "history":
                 events = why.history[:NEWEST]
-                self.query_one("#history-text", Static).update(history(events) if events else Text("no history"))
+                self.query_one("#history-text", Static).update(history(events) if events else Text(NO_HISTORY))
             case "settings":
                 lines = settings(why.budget)
                 self.query_one("#settings-text", Static).update(Text("\n".join(lines) or "nobody has set anything"))

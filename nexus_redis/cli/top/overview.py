@@ -68,15 +68,15 @@ class Overview(BudgetScreen):
             Column("BUDGET", lambda seen: seen.name, lambda seen: natural(seen.name), 0, is_left=True),
             Column("STATE", state_of, lambda seen: state_of(seen).place, 12, is_left=True, kind=kind_of),
             Column("RATE", cell(lambda seen: rate(seen.rate)), lambda seen: _of(seen, "rate"), 10),
-            Column("GRANTED", cell(lambda seen: rate(granted(seen))), granted, 10, spare=1),
-            Column("LEVEL", cell(lambda seen: str(seen.level)), lambda seen: _of(seen, "level"), 6, spare=3,
+            Column("GRANTED", cell(lambda seen: rate(granted(seen))), granted, 10, spare=2),
+            Column("LEVEL", cell(lambda seen: str(seen.level)), lambda seen: _of(seen, "level"), 6, spare=4,
                    kind=kind_of),
-            Column("LOAD", cell(_load), lambda seen: _of(seen, "load"), 7),
+            Column("LOAD", cell(_load), lambda seen: _of(seen, "load"), 7, spare=1),
             Column("CONSUMERS", cell(lambda seen: number(seen.consumer_count)),
-                   lambda seen: _of(seen, "consumer_count"), 10, spare=4),
+                   lambda seen: _of(seen, "consumer_count"), 10, spare=5),
             Column("PRODUCERS", cell(lambda seen: number(seen.producer_count)),
-                   lambda seen: _of(seen, "producer_count"), 10, spare=2),
-            Column("REASON", _reason, _reason, 20, is_left=True, spare=5, is_elastic=True),
+                   lambda seen: _of(seen, "producer_count"), 10, spare=3),
+            Column("REASON", _reason, _reason, 20, is_left=True, spare=6, is_elastic=True),
         ]  # fmt: skip
 
     @property
