@@ -467,7 +467,7 @@ def test_a_change_may_be_refused(shell: Shell) -> None:
 
 
 def test_a_tiny_terminal_is_enough(shell: Shell, context: Context) -> None:
-    """On 40 columns and 10 lines, rates are whole and the dialog has all its fields and buttons, also when it refuses."""
+    """On 40 columns and 10 lines, rates are whole and the dialog has all its fields and buttons, also at a refusal."""
     shell("set", "stripe-of-the-shop-in-the-north", "--rate", "5000")
     shell("report", "stripe-of-the-shop-in-the-north", "--id", "es-1", "--load", "50", "--capacity", "4000")
     context.ask(*[claim(context.keys("stripe-of-the-shop-in-the-north"), number) for number in range(1000, 1020)])

@@ -4,14 +4,16 @@
 """
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperCommand
 
 from nexus_redis.cli import texts
 from nexus_redis.cli.common_options import DEFAULT_EVERY, EVERY, Json, Key, Namespace, Url, target_of
-from nexus_redis.cli.exit_codes import Misuse, end_with_damage
+from nexus_redis.cli.exit_codes import Finding, Misuse, end_with_damage
+
+NAMED: Final = "nexus-redis.named-after-watch"  # in the context: a word after --watch was not taken for a time
 
 
 class WithOptionalTime(TyperCommand):
@@ -23,10 +25,12 @@ class WithOptionalTime(TyperCommand):
         for at in [i for i, word in enumerate(args) if word == "--watch"]:
             if not (at + 1 < len(args) and args[at + 1][:1].isdigit()):
                 words[at] = f"--watch={DEFAULT_EVERY}"
+                ctx.meta[NAMED] = at + 1 < len(args)
         return super().parse_args(ctx, words)
 
 
 def status(
+    ctx: typer.Context,
     name: Annotated[
         str | None,
         typer.Argument(
@@ -77,7 +81,12 @@ def status(
         if every is not None:
             from nexus_redis.cli.watch import watch_with
 
-            watch_with(look, every, json=json)
+            try:
+                watch_with(look, every, json=json)
+            except Finding as error:  # of the first look
+                if ctx.meta.get(NAMED):
+                    raise Finding(f"{str(error).rstrip('.')}. {texts.NAME_AFTER_WATCH}") from None
+                raise
         seen = look()
         if json:
             print(seen.json())
