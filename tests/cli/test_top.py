@@ -8,6 +8,7 @@ import re
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from nexus_redis.cli import texts
 from nexus_redis.cli.context import Context, open_context
 from nexus_redis.cli.exit_codes import SIGNALLED
 from nexus_redis.cli.top.application import Top
+from nexus_redis.cli.top.detail import NO_HISTORY
 from nexus_redis.cli.top.past import BARS, Past, curve
 from nexus_redis.cli.top.rows import Rows
 from tests.harness.chaos import Proxy
@@ -167,10 +169,11 @@ def test_the_filter_finds_words(shell: Shell) -> None:
 
     async def body(pilot: Pilot[None]) -> None:
         await seen(pilot, "3 budgets")
-        for text, name in (("paus", "stripe"), ("night", "stripe"), ("rate 0", "mail"), ("ES", "es")):
+        for words, name in (("paus", "stripe"), ("night", "stripe"), ("rate 0", "mail"), ("ES", "es")):
             await pilot.press("slash", "ctrl+u")
-            await typed(pilot, text)
-            await until(pilot, lambda seen, name=name: re.search(rf"1 of 3 budgets[\s\S]*^{name} ", seen, re.MULTILINE))
+            await typed(pilot, words)
+            found = partial(re.search, rf"1 of 3 budgets[\s\S]*^{name} ", flags=re.MULTILINE)
+            await until(pilot, found)
             await pilot.press("enter")
 
     on(shell.url, body)
@@ -310,6 +313,23 @@ def test_granted_tokens_are_counted(shell: Shell, one_server: Server) -> None:
             await until(pilot, lambda text: re.search(r"granted .*█.*most [1-9]", text))
 
         on(shell.url, body, LARGE)
+
+
+def test_a_pause_is_told_once(shell: Shell) -> None:
+    """The tab of the reason tells of a pause once; a history without entries is a sentence."""
+    shell("set", "stripe", "--rate", "5000")
+    shell("pause", "stripe", "--reason", "night shift")
+    shell.client.delete("nexus:{stripe}:history")
+
+    async def body(pilot: Pilot[None]) -> None:
+        await seen(pilot, State.PAUSED)
+        await pilot.press("enter")
+        text = await seen(pilot, "night shift")
+        assert text.count("night shift") == 1
+        await pilot.press("4")
+        await seen(pilot, NO_HISTORY)
+
+    on(shell.url, body)
 
 
 def test_a_deleted_budget_says_so(shell: Shell) -> None:

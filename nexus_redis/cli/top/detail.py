@@ -13,7 +13,7 @@ from nexus_redis._protocol.snapshot import ConsumerSnapshot, ProducerSnapshot
 from nexus_redis._protocol.states import state_of
 from nexus_redis._values.formatting import counted, number, percent, printable, rate, seconds
 from nexus_redis.cli.natural import natural
-from nexus_redis.cli.tables import REASONS, history, pause_of, settings
+from nexus_redis.cli.tables import history, settings
 from nexus_redis.cli.top.budget_screen import BudgetScreen, Reading
 from nexus_redis.cli.top.past import curve
 from nexus_redis.cli.top.rows import Column, Rows
@@ -192,11 +192,8 @@ class Detail(BudgetScreen):
 
 def _why_text(why: Explanation) -> Text:
     seen = why.budget
-    meaning = REASONS.get(seen.reason)
     since = f", for {seconds(why.since)}" if why.since is not None else ""
-    text = Text(f"reason {printable(seen.reason)}{since}{': ' + meaning if meaning else ''}\n")
-    if seen.paused_for is not None:
-        text.append(f"paused {pause_of(seen, seen.paused_for)}\n", style="bold")
+    text = Text(f"reason {printable(seen.reason)}{since}\n")
     for sentence in why.because:
         text.append(f"  {sentence}\n")
     if why.remedies:
