@@ -53,9 +53,9 @@ def status(
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show all budgets, the most urgent first, or one budget with its members.
+    """Show all budgets, or one budget with its members.
 
-    Of one budget, the verb lists up to 500 consumers and 500 producers, and says how many there are. The SHARE of a
+    Of all budgets, the most urgent stand first. Of one budget, the verb lists up to 500 consumers and 500 producers, and says how many there are. The SHARE of a
     producer is what the producer may use if it asks for it.
 
     If a budget cannot be read because somebody has edited its keys, the verb shows the others, names the damage on
