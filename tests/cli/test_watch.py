@@ -9,7 +9,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 
 import pytest
 
@@ -55,7 +55,7 @@ def test_json_is_a_line_a_look(shell: Shell, watching: Callable[..., subprocess.
     process = watching("--json", of=shell.patient)
     (budget,) = json.loads(line(process))
     assert budget["rate"] == 5000
-    assert datetime.fromtimestamp(budget["at"], UTC).year >= 2026
+    assert budget["at"] > 1.7e9
     shell("set", "stripe", "--rate", "20")
     assert eventually(lambda: json.loads(line(process))[0]["rate"] == 20)
     process.send_signal(signal.SIGINT)
