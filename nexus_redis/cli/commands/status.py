@@ -55,8 +55,8 @@ def status(
 ) -> None:
     """Show all budgets, or one budget with its members.
 
-    Of all budgets, the most urgent stand first. Of one budget, the verb lists up to 500 consumers and 500 producers, and says how many there are. The SHARE of a
-    producer is what the producer may use if it asks for it.
+    Of all budgets, the most urgent stand first. Of one budget, the verb lists up to 500 consumers and 500 producers,
+    and says how many there are. The SHARE of a producer is what the producer may use if it asks for it.
 
     If a budget cannot be read because somebody has edited its keys, the verb shows the others, names the damage on
     stderr, and ends with exit code 1.
