@@ -9,10 +9,11 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 )
 
-var server = cmp.Or(os.Getenv("NEXUS_HTTP"), "http://127.0.0.1:8080")
+var server = strings.TrimRight(cmp.Or(os.Getenv("NEXUS_HTTP"), "http://127.0.0.1:8080"), "/")
 
 // acquire returns when it has the tokens, or with an error that asking again does not mend.
 func acquire(budget string, cost float64) error {
@@ -45,7 +46,16 @@ func acquire(budget string, cost float64) error {
 }
 
 func main() {
-	count, _ := strconv.Atoi(os.Args[2])
+	count := -1
+	if len(os.Args) == 3 {
+		if given, err := strconv.Atoi(os.Args[2]); err == nil {
+			count = given
+		}
+	}
+	if count < 0 {
+		fmt.Fprintln(os.Stderr, "Give the name of a budget and the number of calls, as in: client stripe 3")
+		os.Exit(2)
+	}
 	for i := 1; i <= count; i++ {
 		if err := acquire(os.Args[1], 1); err != nil {
 			fmt.Fprintln(os.Stderr, err)

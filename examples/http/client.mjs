@@ -1,5 +1,6 @@
 // Take a token of a budget before each piece of work:   node client.mjs stripe 3
-const { NEXUS_HTTP: server = "http://127.0.0.1:8080", NEXUS_TOKEN: token } = process.env;
+const { NEXUS_HTTP: address = "http://127.0.0.1:8080", NEXUS_TOKEN: token } = process.env;
+const server = address.replace(/\/+$/, "");
 const headers = { "Content-Type": "application/json", ...(token && { Authorization: `Bearer ${token}` }) };
 
 // Returns when it has the tokens, or throws an error that asking again does not mend.
@@ -20,6 +21,10 @@ async function acquire(budget, cost) {
 }
 
 const [budget, count] = process.argv.slice(2);
+if (!budget || !/^\d+$/.test(count)) {
+  console.error("Give the name of a budget and the number of calls, as in: client stripe 3");
+  process.exit(2);
+}
 try {
   for (let i = 1; i <= Number(count); i++) {
     await acquire(budget, 1);

@@ -5,6 +5,7 @@ use std::{env, net::TcpStream, process::exit, thread::sleep, time::Duration};
 /// Returns when it has the tokens, or an error that asking again does not mend.
 fn acquire(budget: &str, cost: f64) -> Result<(), String> {
     let server = env::var("NEXUS_HTTP").unwrap_or("http://127.0.0.1:8080".into());
+    let server = server.trim_end_matches('/');
     let host = server.trim_start_matches("http://");
     let token = env::var("NEXUS_TOKEN").map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     let body = format!(r#"{{"budget":"{budget}","cost":{cost},"producer_id":"rust"}}"#); // a name has nothing to escape
@@ -36,8 +37,12 @@ fn acquire(budget: &str, cost: f64) -> Result<(), String> {
 
 fn main() {
     let given: Vec<String> = env::args().collect();
-    for i in 1..=given[2].parse().expect("the number of calls") {
-        if let Err(error) = acquire(&given[1], 1.0) {
+    let (Some(budget), Some(Ok(count))) = (given.get(1), given.get(2).map(|count| count.parse::<u32>())) else {
+        eprintln!("Give the name of a budget and the number of calls, as in: client stripe 3");
+        exit(2);
+    };
+    for i in 1..=count {
+        if let Err(error) = acquire(budget, 1.0) {
             eprintln!("{error}");
             exit(1);
         }

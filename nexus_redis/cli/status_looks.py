@@ -19,9 +19,13 @@ from nexus_redis.cli.unknown_budgets import unknown
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen: one line of JSON, tables that fit a console, and a sentence for each thing that is damaged."""
+    """What was seen: one line of JSON, tables that fit a console, and a sentence for each thing that is damaged.
+
+    `timed_json` gives each budget the time of the look beside its fields: `at`, in seconds since 1970.
+    """
 
     json: Callable[[], str]
+    timed_json: Callable[[float], str]
     tables: Callable[[Console], RenderableType]
     damage: tuple[str, ...] = ()
 
@@ -33,6 +37,7 @@ def look_at_all(context: Context) -> Look:
     nothing = Text(f"no budgets {context.where}")
     return Look(
         json=lambda: as_json([summary_of(each) for each in budgets]),
+        timed_json=lambda at: as_json([{"at": at, **summary_of(each)} for each in budgets]),
         tables=lambda console: tables.budgets(console, budgets) if budgets else nothing,
         damage=tuple(str(each.error) for each in unread + others),
     )
@@ -43,4 +48,8 @@ def look_at(context: Context, target: Target) -> Look:
     budget = context.run(snapshot(context.keys(target.name), context.server))
     if not budget.exists:
         raise unknown(context, *target)
-    return Look(json=lambda: as_json(with_members(budget)), tables=partial(tables.budget, seen=budget))
+    return Look(
+        json=lambda: as_json(with_members(budget)),
+        timed_json=lambda at: as_json({"at": at, **with_members(budget)}),
+        tables=partial(tables.budget, seen=budget),
+    )

@@ -10,7 +10,9 @@ from nexus_redis._protocol.all_budgets import DamagedBudget
 from nexus_redis._protocol.calls import REFRESH
 from nexus_redis._protocol.history import Event
 from nexus_redis._protocol.snapshot import BudgetSnapshot
-from nexus_redis._values.formatting import number, percent, printable, rate, seconds
+from nexus_redis._protocol.states import State, state_of
+from nexus_redis._values.formatting import counted, number, percent, printable, rate, seconds
+from nexus_redis.cli.natural import natural
 from nexus_redis.cli.output import setting
 
 GAP = 2  # columns between two cells
@@ -36,16 +38,21 @@ def show(view: Callable[[Console], RenderableType]) -> None:
 
 
 def budgets(console: Console, found: Sequence[BudgetSnapshot | DamagedBudget]) -> Table:
-    """Return one line for each budget; AGE is the time since the last call. Of a damaged budget nothing is known."""
-    columns = _columns("BUDGET", "RATE", "LEVEL", "LOAD", _left("REASON"), "CONSUMERS", "PRODUCERS", "AGE")
+    """Return one line for each budget, the most urgent state first; AGE is the time since the last call.
+
+    Of a damaged budget nothing is known.
+    """
+    columns = _columns(
+        "BUDGET", _left("STATE"), "RATE", "LEVEL", "LOAD", _left("REASON"), "CONSUMERS", "PRODUCERS", "AGE"
+    )
     rows: list[Row] = [
-        (printable(each.name), "-", "-", "-", Text("damaged", style="red"), "-", "-", "-")
+        (printable(each.name), _state(each), "-", "-", "-", "-", "-", "-", "-")
         if isinstance(each, DamagedBudget)
         else (
-            printable(each.name), rate(each.rate), _level(each.level), _load(each), printable(each.reason),
-            number(each.consumer_count), number(each.producer_count), seconds(each.age),
+            printable(each.name), _state(each), rate(each.rate), _level(each.level), _load(each),
+            printable(each.reason), number(each.consumer_count), number(each.producer_count), seconds(each.age),
         )
-        for each in found
+        for each in sorted(found, key=lambda each: (state_of(each).place, natural(each.name)))
     ]  # fmt: skip
     return _fitted(console, columns, rows, ("AGE", "LOAD", "PRODUCERS", "CONSUMERS", "REASON"))
 
@@ -54,9 +61,9 @@ def budget(console: Console, seen: BudgetSnapshot) -> Group:
     """Return one budget with its consumers and producers."""
     parts: list[Text | Table] = [Text(printable(seen.name), style="bold"), _facts(seen)]
     if seen.consumers:
-        parts += [Text(), _consumers(console, seen), *_rest(seen.consumer_count - len(seen.consumers))]
+        parts += [Text(), _consumers(console, seen), *_rest(len(seen.consumers), seen.consumer_count, "consumer")]
     if seen.producers:
-        parts += [Text(), _producers(console, seen), *_rest(seen.producer_count - len(seen.producers))]
+        parts += [Text(), _producers(console, seen), *_rest(len(seen.producers), seen.producer_count, "producer")]
     return Group(*parts)
 
 
@@ -94,6 +101,7 @@ def _facts(seen: BudgetSnapshot) -> Table:
     facts = Table.grid(padding=(0, 2, 0, 0))
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column(overflow="fold")
+    facts.add_row("  state", _state(seen))
     facts.add_row("  rate", rate(seen.rate))
     facts.add_row("  level", _level(seen.level))
     if seen.consumers:
@@ -197,8 +205,14 @@ def lines(console: Console, shown: RenderableType) -> list[str]:
     return [line.rstrip() for line in drawn.get().splitlines()]
 
 
-def _rest(count: int) -> list[Text]:
-    return [Text(f"and {number(count)} more", style="dim")] if count > 0 else []
+def _rest(listed: int, count: int, what: str) -> list[Text]:
+    return [Text(f"These are {number(listed)} of {counted(count, what)}", style="dim")] if count > listed else []
+
+
+def _state(seen: BudgetSnapshot | DamagedBudget) -> Text:
+    state = state_of(seen)
+    styles = {State.OK: "green", State.NOT_SET: "dim"}
+    return Text(state, style="red" if state.is_trouble else styles.get(state, "yellow"))
 
 
 def _level(level: int) -> Text:

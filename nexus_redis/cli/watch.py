@@ -1,8 +1,8 @@
 """`--watch`: look again and again, and show each look.
 
 on a terminal    the tables in place of those before; a line above them says so while Redis does not answer
-elsewhere        the tables of each look, with an empty line after them
-with --json      one line of JSON a look
+elsewhere        the time and the tables of each look, with an empty line after them
+with --json      one line of JSON a look; each budget has the time of the look as `at`
 
 The first look fails as it does without `--watch`. When a later one fails, stderr says so once, and the next is tried.
 """
@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import NoReturn
 
 import typer
@@ -51,14 +52,19 @@ def watch_with(look: Callable[[], Look], every: float, *, json: bool) -> NoRetur
 def _shown(*, json: bool) -> Iterator[Show]:
     console = console_of_stdout()
     if json:
-        yield _Stream(lambda look: look.json())
+        yield _Stream(lambda look: look.timed_json(round(time.time(), 3)))
     elif not console.is_terminal:
-        yield _Stream(lambda look: "\n".join([*lines(console, look.tables(console)), ""]))
+        yield _Stream(lambda look: "\n".join([_now(), *lines(console, look.tables(console)), ""]))
     else:
         # Warnings of the library would move the tables; the line above them says what is wrong.
         logging.getLogger("nexus_redis").setLevel(logging.ERROR)
         with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live:
             yield _Screen(console, live)
+
+
+def _now() -> str:
+    """Return the time of this host with its zone: `2026-03-01 14:05:09+01:00`."""
+    return datetime.now().astimezone().isoformat(" ", "seconds")
 
 
 class _Stream:

@@ -345,7 +345,7 @@ def test_set_refused_by_budget(shell: Shell, words: list[str], error: str) -> No
 
 
 def test_status_of_all(shell: Shell) -> None:
-    """`status` lists each budget in a line, whichever verb created it."""
+    """`status` lists each budget in a line, those in trouble first, whichever verb created it."""
     assert shell("status", "--json").json == []
     assert "no budgets in namespace nexus at " in shell("status").out
     shell("set", "stripe", "--rate", "10/min")
@@ -354,10 +354,10 @@ def test_status_of_all(shell: Shell) -> None:
     first, *rest = (line.split() for line in shell("status").out.splitlines())
     lines = [first, *(line[:-2] for line in rest)]  # without the age, 0.1 s
     assert lines == [
-        ["BUDGET", "RATE", "LEVEL", "LOAD", "REASON", "CONSUMERS", "PRODUCERS", "AGE"],
-        ["elasticsearch", "100/s", "2", "95", "%", "load", "1", "0"],
-        ["stripe", "10/min", "0", "-", "rate", "0", "0"],
-        ["unheard", "0/s", "3", "-", "unset", "0", "0"],
+        ["BUDGET", "STATE", "RATE", "LEVEL", "LOAD", "REASON", "CONSUMERS", "PRODUCERS", "AGE"],
+        ["elasticsearch", "Nearly", "full", "100/s", "2", "95", "%", "load", "1", "0"],
+        ["unheard", "Not", "set", "0/s", "3", "-", "unset", "0", "0"],
+        ["stripe", "OK", "10/min", "0", "-", "rate", "0", "0"],
     ]
     assert [each["name"] for each in shell("status", "--json").json] == ["elasticsearch", "stripe", "unheard"]
 
@@ -376,6 +376,20 @@ def test_status_of_one(shell: Shell) -> None:
     assert [(each["id"], each["rate"], each["is_live"]) for each in seen["consumers"]] == [("es-1", 100, True)]
     assert [(each["id"], each["demand"], each["weight"]) for each in seen["producers"]] == [("f-1", 50, 2)]
     assert set(seen) - set(shell("status", "--json").json[0]) == {"consumers", "producers"}
+
+
+def test_status_says_how_many(shell: Shell) -> None:
+    """`status NAME` says how many of how many producers it lists, if these are not all."""
+    shell("set", "es", "--rate", "5000")
+    pipeline = shell.client.pipeline()
+    for name in (f"p-{i:04}" for i in range(1200)):
+        pipeline.zadd("nexus:{es}:producers", {name: 1e15})
+        pipeline.hset(f"nexus:{{es}}:producer:{name}", mapping={"weight": "1", "priority": "normal"})
+    pipeline.execute()
+    *_, last = shell("status", "es").out.splitlines()
+    assert re.search(r"\b500 of 1,200 producers$", last)
+    shell("set", "stripe", "--rate", "5000")
+    assert " of " not in shell("status", "stripe").out
 
 
 @on_valkey

@@ -8,6 +8,7 @@ import re
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from nexus_redis._protocol import calls
 from nexus_redis._protocol.budget_list import listed
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import Call
+from nexus_redis._protocol.states import State
 from nexus_redis._values.identity import whoami
 from nexus_redis._values.parse import micro, micro_rate
 from nexus_redis._values.settings import BudgetSettings
@@ -26,6 +28,7 @@ from nexus_redis.cli import texts
 from nexus_redis.cli.context import Context, open_context
 from nexus_redis.cli.exit_codes import SIGNALLED
 from nexus_redis.cli.top.application import Top
+from nexus_redis.cli.top.detail import NO_HISTORY
 from nexus_redis.cli.top.past import BARS, Past, curve
 from nexus_redis.cli.top.rows import Rows
 from tests.harness.chaos import Proxy
@@ -34,7 +37,7 @@ from tests.harness.servers import Server
 from tests.harness.support import eventually, finish, patient, run
 from tests.harness.terminal import gone, lines, seen, typed, until
 
-SMALL, LARGE = (80, 24), (200, 50)
+TINY, SMALL, LARGE = (40, 10), (80, 24), (200, 50)
 sizes = pytest.mark.parametrize("size", [SMALL, LARGE], ids=["80x24", "200x50"])
 HOSTILE = "[bold red]x[/] \x1b[2J \u202e [link=file:///etc]y[/link]"
 Body = Callable[[Pilot[None]], Coroutine[Any, Any, None]]
@@ -75,12 +78,12 @@ def place(text: str, *words: str) -> list[int]:
     return [next(at for at, row in enumerate(rows) if word in row) for word in words]
 
 
-def claim(keys: BudgetKeys, number: int) -> Call[calls.Answer]:
+def claim(keys: BudgetKeys, number: int, name: str = "filebeat-{:04}") -> Call[calls.Answer]:
     """A claim of a producer that stays, with a demand of its own."""
     ask = calls.Claim(
         requested_rate=micro_rate(1 + number), weight=micro(1), priority="normal", incarnation=f"{number:016x}", seq=1
     )
-    return calls.claim(keys, f"filebeat-{number:04}", ask, with_all_keys=True)
+    return calls.claim(keys, name.format(number), ask, with_all_keys=True)
 
 
 # --- all budgets -----------------------------------------------------------------------------------------------------
@@ -93,10 +96,10 @@ def test_all_budgets_are_seen(shell: Shell, size: tuple[int, int]) -> None:
     shell("report", "es", "--id", "es-1", "--load", "95", "--capacity", "400")
 
     async def body(pilot: Pilot[None]) -> None:
-        text = await seen(pilot, "2 budgets, 0 in trouble", "5,000/s", "level 2", "100/s", "95 %")
+        text = await seen(pilot, "2 budgets, 0 in trouble", "5,000/s", State.NEARLY_FULL, "100/s", "95 %")
         assert all(len(line) <= size[0] for line in text.splitlines())
         await seen(pilot, "Pause", "Resume", "Filter", "Sort", "Help", "Quit")
-        assert place(text, "level 2") == place(text, "100/s")
+        assert place(text, State.NEARLY_FULL) == place(text, "100/s")
 
     on(shell.url, body, size)
 
@@ -122,14 +125,15 @@ def test_trouble_comes_first(shell: Shell) -> None:
     shell("report", "e-gone", "--id", "1", "--load", "50", "--capacity", "400", "--every", "0.1")
     shell("set", "f-stopped", "--rate", "5000")
     shell("pause", "f-stopped")
+    shell("set", "h-zero", "--rate", "0")
     shell("set", "g-wrong", "--rate", "5")
     shell.client.hset("nexus:{g-wrong}", "rate_by_operator", "much")
     assert eventually(lambda: shell("status", "e-gone", "--json").json["reason"] == "no_consumers")
 
     async def body(pilot: Pilot[None]) -> None:
-        text = await seen(pilot, "7 budgets, 5 in trouble")
-        names = ("g-wrong", "f-stopped", "e-gone", "d-unset", "c-full", "b-busy", "a-fine")
-        words = ("damaged", "paused", "no consumers", "unset", "level 3", "level 2", "ok")
+        text = await seen(pilot, "8 budgets, 5 in trouble")
+        names = ("g-wrong", "e-gone", "h-zero", "c-full", "f-stopped", "b-busy", "d-unset", "a-fine")
+        words = tuple(each for each in State if each not in (State.NO_RATE, State.BLOCKED, State.BUSY))
         assert place(text, *names) == sorted(place(text, *names)) == place(text, *words)
 
     on(shell.url, body)
@@ -153,6 +157,54 @@ def test_sort_by_each_column(shell: Shell) -> None:
         await until(pilot, lambda text: order(text) == "abc" and "BUDGET▲" in text)
         await pilot.click(Rows, offset=(2, 0))
         await until(pilot, lambda text: order(text) == "cba" and "BUDGET▼" in text)
+
+    on(shell.url, body)
+
+
+def test_the_filter_finds_words(shell: Shell) -> None:
+    """The filter finds a budget by its state and by the reason of its pause, too."""
+    for name in ("es", "mail", "stripe"):
+        shell("set", name, "--rate", "5" if name != "mail" else "0")
+    shell("pause", "stripe", "--reason", "Night shift")
+
+    async def body(pilot: Pilot[None]) -> None:
+        await seen(pilot, "3 budgets")
+        for words, name in (("paus", "stripe"), ("night", "stripe"), ("rate 0", "mail"), ("ES", "es")):
+            await pilot.press("slash", "ctrl+u")
+            await typed(pilot, words)
+            found = partial(re.search, rf"1 of 3 budgets[\s\S]*^{name} ", flags=re.MULTILINE)
+            await until(pilot, found)
+            await pilot.press("enter")
+
+    on(shell.url, body)
+
+
+def test_a_pause_says_why_in_the_list(shell: Shell) -> None:
+    """Where there is room, the list shows the reason of a pause, and names in full; on a small one the name stays."""
+    shell("set", "stripe-of-the-shop-in-the-north", "--rate", "5")
+    shell("pause", "stripe-of-the-shop-in-the-north", "--reason", "the bank asked for it until its upgrade is done")
+
+    async def large(pilot: Pilot[None]) -> None:
+        await seen(pilot, "stripe-of-the-shop-in-the-north", "the bank asked for it until its upgrade is done")
+
+    async def small(pilot: Pilot[None]) -> None:
+        text = await seen(pilot, "stripe-o", State.PAUSED)
+        assert "the bank" not in text
+
+    on(shell.url, large, LARGE)
+    on(shell.url, small, SMALL)
+
+
+def test_names_stand_in_natural_order(shell: Shell, context: Context) -> None:
+    """Producers with the most unmet demand stand first, those with as much by name, host-2 before host-10."""
+    shell("set", "es", "--rate", "5000")
+    context.ask(*[claim(context.keys("es"), number, "host-{}") for number in (10, 2, 1, 90_000)])
+
+    async def body(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda text: re.search(r"es .* 4$", text, re.MULTILINE))
+        await pilot.press("enter", "3")
+        text = await seen(pilot, "host-1 ", "host-2 ", "host-10 ", "host-90000 ")
+        assert re.findall(r"^host-(\d+)", text, re.MULTILINE) == ["90000", "1", "2", "10"]
 
     on(shell.url, body)
 
@@ -205,9 +257,9 @@ def test_one_budget_is_seen(shell: Shell, size: tuple[int, int]) -> None:
     explained = shell("explain", "es", "--json").json
 
     async def body(pilot: Pilot[None]) -> None:
-        await seen(pilot, "level 2")
+        await seen(pilot, State.NEARLY_FULL)
         await pilot.press("enter")
-        text = await seen(pilot, "es  level 2  100/s", "rate ", "granted ", "load ", "level ", *BARS[-1])
+        text = await seen(pilot, f"es  {State.NEARLY_FULL}  100/s", "rate ", "granted ", "load ", "level ", *BARS[-1])
         assert " ".join(explained["because"][0].split()[:3]) in text
         assert explained["remedies"][0].partition(" ")[0] in text
         await pilot.press("2")
@@ -233,16 +285,15 @@ def test_producers_are_seen(shell: Shell, context: Context, size: tuple[int, int
         context.ask(*[claim(context.keys("es"), number) for number in range(at, min(at + 500, count))])
 
     async def body(pilot: Pilot[None]) -> None:
-        await until(pilot, lambda text: re.search(rf"es .* {count:,}$", text, re.MULTILINE))
+        await until(pilot, lambda text: re.search(rf"es .* {count:,}( |$)", text, re.MULTILINE))
         await pilot.press("enter", "3")
-        await seen(pilot, f"{count:,} producer", "filebeat-0000  ")
+        text = await seen(pilot, f"{count:,} producer", "UNMET▼", f"filebeat-{count - 1:04}  ", "normal")
+        assert re.search(rf"filebeat-{count - 1:04} +{count:,}/s", text)
+        await until(pilot, lambda text: f"filebeat-{count - 1:04}" in text.partition("UNMET▼")[2].splitlines()[1])
+        await pilot.click("#producers Rows", offset=(2, 0))
+        await seen(pilot, "PRODUCER▲", "filebeat-0000  ")
         await pilot.press("end")
-        text = await until(pilot, lambda text: re.search(rf"filebeat-{count - 1:04} +{count:,}/s", text))
-        assert "normal" in text
-        await pilot.press("s")
-        await seen(pilot, "DEMAND▼")
-        await pilot.press("home")
-        await until(pilot, lambda text: f"filebeat-{count - 1:04}" in text.partition("DEMAND▼")[2].splitlines()[1])
+        await seen(pilot, f"filebeat-{count - 1:04}  ")
 
     on(shell.url, body, size)
 
@@ -255,13 +306,30 @@ def test_granted_tokens_are_counted(shell: Shell, one_server: Server) -> None:
         async def body(pilot: Pilot[None]) -> None:
             def take(text: str) -> object:
                 budget.try_acquire(1)
-                return re.search(r"es +ok +50/s +[1-9][\d.,]*/\w+ ", text)
+                return re.search(rf"es +{State.OK} +50/s +[1-9][\d.,]*/\w+ ", text)
 
             await until(pilot, take)
             await pilot.press("enter")
             await until(pilot, lambda text: re.search(r"granted .*█.*most [1-9]", text))
 
         on(shell.url, body, LARGE)
+
+
+def test_a_pause_is_told_once(shell: Shell) -> None:
+    """The tab of the reason tells of a pause once; a history without entries is a sentence."""
+    shell("set", "stripe", "--rate", "5000")
+    shell("pause", "stripe", "--reason", "night shift")
+    shell.client.delete("nexus:{stripe}:history")
+
+    async def body(pilot: Pilot[None]) -> None:
+        await seen(pilot, State.PAUSED)
+        await pilot.press("enter")
+        text = await seen(pilot, "night shift")
+        assert text.count("night shift") == 1
+        await pilot.press("4")
+        await seen(pilot, NO_HISTORY)
+
+    on(shell.url, body)
 
 
 def test_a_deleted_budget_says_so(shell: Shell) -> None:
@@ -289,7 +357,7 @@ def test_damage_hides_nothing_else(shell: Shell) -> None:
     shell.client.hset("nexus:{broken}", "rate_by_operator", "much")
 
     async def body(pilot: Pilot[None]) -> None:
-        await seen(pilot, "damaged", "fine")
+        await seen(pilot, State.DAMAGED, "fine")
         await pilot.press("enter")
         await seen(pilot, "! ", "rate_by_operator")
         await pilot.press("p", "escape")
@@ -340,7 +408,7 @@ def test_pause_and_resume(shell: Shell, size: tuple[int, int], keys: tuple[str, 
         assert [(who, why) for who, _, why in events(shell, "stripe")[:2]] == [
             (whoami(), "done"), (whoami(), "night shift"),
         ]  # fmt: skip
-        await until(pilot, lambda text: "  ok" in text)
+        await until(pilot, lambda text: f"  {State.OK}" in text)
 
     on(shell.url, body, size)
 
@@ -416,6 +484,28 @@ def test_a_change_may_be_refused(shell: Shell) -> None:
 
     on(shell.url, body)
     assert shell("status", "--json").json == []
+
+
+def test_a_tiny_terminal_is_enough(shell: Shell, context: Context) -> None:
+    """On 40 columns and 10 lines, rates are whole and the dialog has all its fields and buttons, also at a refusal."""
+    shell("set", "stripe-of-the-shop-in-the-north", "--rate", "5000")
+    shell("report", "stripe-of-the-shop-in-the-north", "--id", "es-1", "--load", "50", "--capacity", "4000")
+    context.ask(*[claim(context.keys("stripe-of-the-shop-in-the-north"), number) for number in range(1000, 1020)])
+
+    async def body(pilot: Pilot[None]) -> None:
+        await seen(pilot, "stripe", State.OK, "4,000/s")
+        await pilot.press("p")
+        await seen(pilot, "Pause", "stripe", "No process", "Time", "no end.", "Reason", "Cancel")
+        await typed(pilot, "soon")
+        await pilot.press("enter", "enter", "enter")
+        text = await seen(pilot, "! ", "Time", "soon", "Reason", "Cancel")
+        assert all(len(line) <= TINY[0] for line in text.splitlines())
+        await pilot.press("escape", "enter", "2")
+        await seen(pilot, "es-1", "4,000/s")
+        await pilot.press("3")
+        await until(pilot, lambda text: re.search(r"^fil.*19 .*/s", text, re.MULTILINE))
+
+    on(shell.url, body, TINY)
 
 
 # --- trouble ---------------------------------------------------------------------------------------------------------
@@ -494,7 +584,7 @@ def test_hostile_text_stays_text(shell: Shell, size: tuple[int, int]) -> None:
     shell.client.hset(f"nexus:{{es}}:producer:{HOSTILE}", mapping={"weight": "1", "priority": "high"})
 
     async def body(pilot: Pilot[None]) -> None:
-        await seen(pilot, "paused")
+        await seen(pilot, State.PAUSED)
         await pilot.press("enter")
         for tab in "12345":
             await pilot.press(tab)
@@ -519,7 +609,7 @@ def test_no_color_takes_nothing_away(shell: Shell, monkeypatch: pytest.MonkeyPat
     texts_seen, colours = [], []
 
     async def body(pilot: Pilot[None]) -> None:
-        texts_seen.append((await seen(pilot, "stripe", "paused", "1 in trouble", "Quit")).partition("BUDGET")[2])
+        texts_seen.append((await seen(pilot, "stripe", State.PAUSED, "1 in trouble", "Quit")).partition("BUDGET")[2])
         colours.append(hues(pilot))
 
     on(shell.url, body)
@@ -537,7 +627,7 @@ def test_help_names_each_key(shell: Shell, size: tuple[int, int]) -> None:
     async def body(pilot: Pilot[None]) -> None:
         await seen(pilot, "no budgets")
         await pilot.press("question_mark")
-        await seen(pilot, "Enter", "filter", "sort", "pause or resume", "quit", "no consumers")
+        await seen(pilot, "Enter", "filter", "sort", "pause or resume", "quit", State.DAMAGED)
         assert all(len(line) <= size[0] for line in lines(pilot))
         await pilot.press("question_mark")
         await gone(pilot, "pause or resume")

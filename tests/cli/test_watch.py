@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from datetime import datetime
 
 import pytest
 
@@ -52,7 +53,9 @@ def test_json_is_a_line_a_look(shell: Shell, watching: Callable[..., subprocess.
     """With --json each look is a line, which has a change that is made meanwhile; Ctrl-C ends it with 130."""
     shell("set", "stripe", "--rate", "5000")
     process = watching("--json", of=shell.patient)
-    assert [each["rate"] for each in json.loads(line(process))] == [5000]
+    (budget,) = json.loads(line(process))
+    assert budget["rate"] == 5000
+    assert budget["at"] > 1.7e9
     shell("set", "stripe", "--rate", "20")
     assert eventually(lambda: json.loads(line(process))[0]["rate"] == 20)
     process.send_signal(signal.SIGINT)
@@ -83,13 +86,14 @@ def test_one_budget_may_be_watched(shell: Shell, watching: Callable[..., subproc
 
 
 def test_a_block_of_lines_a_look(shell: Shell, watching: Callable[..., subprocess.Popen[str]]) -> None:
-    """Without a terminal each look is the tables and an empty line, as without --watch."""
+    """Without a terminal each look is its time, the tables as without --watch, and an empty line."""
     shell("set", "stripe", "--rate", "5000")
     process = watching(of=shell.patient)
     for _ in range(2):
-        title, row, end = (line(process) for _ in range(3))
-        assert title.split()[:3] == ["BUDGET", "RATE", "LEVEL"]
-        assert row.split()[:3] == ["stripe", "5,000/s", "0"]
+        when, title, row, end = (line(process) for _ in range(4))
+        assert datetime.fromisoformat(when.strip()).year >= 2026
+        assert title.split()[:3] == ["BUDGET", "STATE", "RATE"]
+        assert row.split()[:3] == ["stripe", "OK", "5,000/s"]
         assert end == "\n"
 
 
@@ -145,6 +149,8 @@ def test_the_time_may_be_left_out(shell: Shell) -> None:
     """A word after --watch that begins with no digit is the name."""
     ended = shell("status", "--watch", "strpie")
     assert (ended.code, "strpie" in ended.error) == (1, True)
+    assert ended.error.endswith(texts.NAME_AFTER_WATCH)
+    assert texts.NAME_AFTER_WATCH not in shell("status", "strpie", "--watch").error
 
 
 def drawn(process: subprocess.Popen[str], ours: int, enough: Callable[[str], object]) -> str:

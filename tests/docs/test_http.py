@@ -72,6 +72,22 @@ def test_a_client_takes_tokens(one_server: Server, client: Client, tmp_path: Pat
     assert granted >= 3
 
 
+def test_an_address_may_end_with_a_slash(one_server: Server, client: Client) -> None:
+    """A client takes the address of the server with a slash at its end, too."""
+    with Served(one_server.url) as served:
+        served.put("stripe", rate=1000)
+        done = client(f"{served.address}/", "stripe", "1")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "call 1\n", "")
+
+
+@pytest.mark.parametrize("arguments", [(), ("stripe",), ("stripe", "many")])
+def test_a_client_needs_its_arguments(client: Client, arguments: tuple[str, ...]) -> None:
+    """A client without a budget or a number of calls ends with one line, which says what to give."""
+    done = client(f"http://{HOST}:1", *arguments)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "stripe 3" in done.stderr
+
+
 def test_a_client_obeys_retry_after(one_server: Server, client: Client) -> None:
     """A client that gets no tokens asks again when the server says so, and no sooner."""
     with Served(one_server.url, wait_s=0.01) as served:

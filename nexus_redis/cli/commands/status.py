@@ -4,14 +4,16 @@
 """
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperCommand
 
 from nexus_redis.cli import texts
 from nexus_redis.cli.common_options import DEFAULT_EVERY, EVERY, Json, Key, Namespace, Url, target_of
-from nexus_redis.cli.exit_codes import Misuse, end_with_damage
+from nexus_redis.cli.exit_codes import Finding, Misuse, end_with_damage
+
+NAMED: Final = "nexus-redis.named-after-watch"  # in the context: a word after --watch was not taken for a time
 
 
 class WithOptionalTime(TyperCommand):
@@ -23,10 +25,12 @@ class WithOptionalTime(TyperCommand):
         for at in [i for i, word in enumerate(args) if word == "--watch"]:
             if not (at + 1 < len(args) and args[at + 1][:1].isdigit()):
                 words[at] = f"--watch={DEFAULT_EVERY}"
+                ctx.meta[NAMED] = at + 1 < len(args)
         return super().parse_args(ctx, words)
 
 
 def status(
+    ctx: typer.Context,
     name: Annotated[
         str | None,
         typer.Argument(
@@ -49,7 +53,10 @@ def status(
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show all budgets, or one budget with all its members.
+    """Show all budgets, or one budget with its members.
+
+    Of all budgets, the most urgent stand first. Of one budget, the verb lists up to 500 consumers and 500 producers,
+    and says how many there are. The SHARE of a producer is what the producer may use if it asks for it.
 
     If a budget cannot be read because somebody has edited its keys, the verb shows the others, names the damage on
     stderr, and ends with exit code 1.
@@ -74,7 +81,12 @@ def status(
         if every is not None:
             from nexus_redis.cli.watch import watch_with
 
-            watch_with(look, every, json=json)
+            try:
+                watch_with(look, every, json=json)
+            except Finding as error:  # of the first look
+                if ctx.meta.get(NAMED):
+                    raise Finding(f"{str(error).rstrip('.')}. {texts.NAME_AFTER_WATCH}") from None
+                raise
         seen = look()
         if json:
             print(seen.json())

@@ -10,15 +10,19 @@ from textual.widgets import Footer, Static, TabbedContent, TabPane
 
 from nexus_redis._protocol.explain import Explanation
 from nexus_redis._protocol.snapshot import ConsumerSnapshot, ProducerSnapshot
+from nexus_redis._protocol.states import state_of
 from nexus_redis._values.formatting import counted, number, percent, printable, rate, seconds
-from nexus_redis.cli.tables import REASONS, history, pause_of, settings
+from nexus_redis.cli.natural import natural
+from nexus_redis.cli.tables import history, settings
 from nexus_redis.cli.top.budget_screen import BudgetScreen, Reading
 from nexus_redis.cli.top.past import curve
 from nexus_redis.cli.top.rows import Column, Rows
-from nexus_redis.cli.top.states import Seen, state
+from nexus_redis.cli.top.states import Seen
 
+NO_HISTORY: Final = "Nothing has changed yet, as far as the history reaches back."
 NEWEST: Final = 100  # entries of the history that are shown
 TABS: Final = ("why", "consumers", "producers", "history", "settings")
+NOTICED: Final = 0.001  # of its demand: what a producer misses less of is shown as nothing
 BESIDE_CURVE: Final = 42  # columns: a title, two numbers, and what is between them
 
 
@@ -32,34 +36,40 @@ def _reported(field: str, unit: str = "") -> Any:
     return lambda each: f"{number(float(each.fields[field]))}{unit}" if each.fields.get(field) else "-"
 
 
+def _unmet(each: ProducerSnapshot) -> float:
+    """Return the demand that the share of a producer does not cover."""
+    return max(0.0, each.demand - each.share)
+
+
 def _queue(each: ConsumerSnapshot) -> str:
     limit = each.fields.get("queue_limit")
     return f"{_reported('queue_depth')(each)}{'/' + number(float(limit)) if limit else ''}"
 
 
 CONSUMERS: Final[list[Column[ConsumerSnapshot]]] = [
-    Column("CONSUMER", lambda each: each.id, lambda each: each.id, 0, is_left=True),
+    Column("CONSUMER", lambda each: each.id, lambda each: natural(each.id), 0, is_left=True),
     Column("LIVE", lambda each: "live" if each.is_live else "stale", lambda each: each.is_live, 6, is_left=True,
            kind=lambda each: "calm" if each.is_live else "serious"),
     Column("LOAD", lambda each: percent(each.load), lambda each: each.load, 6),
-    Column("QUEUE", _queue, _field("queue_depth"), 11, spare=2),
-    Column("IN FLIGHT", _reported("in_flight"), _field("in_flight"), 9, spare=5),
-    Column("LATENCY", _reported("latency_ms", " ms"), _field("latency_ms"), 9, spare=4),
-    Column("ERRORS", _reported("errors"), _field("errors"), 8, spare=6),
+    Column("QUEUE", _queue, _field("queue_depth"), 11, spare=3),
+    Column("IN FLIGHT", _reported("in_flight"), _field("in_flight"), 9, spare=6),
+    Column("LATENCY", _reported("latency_ms", " ms"), _field("latency_ms"), 9, spare=5),
+    Column("ERRORS", _reported("errors"), _field("errors"), 8, spare=7),
     Column("CAPACITY", lambda each: rate(each.capacity) if each.capacity else "-",
-           lambda each: each.capacity or -1.0, 9, spare=1),
-    Column("LAW", lambda each: each.law, lambda each: each.law, 6, is_left=True),
+           lambda each: each.capacity or -1.0, 9, spare=2),
+    Column("LAW", lambda each: each.law, lambda each: each.law, 6, is_left=True, spare=1),
     Column("RATE", lambda each: rate(each.rate), lambda each: each.rate, 9),
-    Column("AGE", lambda each: seconds(_field("age_s")(each)), _field("age_s"), 7, spare=3),
+    Column("AGE", lambda each: seconds(_field("age_s")(each)), _field("age_s"), 7, spare=4),
 ]  # fmt: skip
 PRODUCERS: Final[list[Column[ProducerSnapshot]]] = [
-    Column("PRODUCER", lambda each: each.id, lambda each: each.id, 0, is_left=True),
-    Column("DEMAND", lambda each: rate(each.demand), lambda each: each.demand, 9),
+    Column("PRODUCER", lambda each: each.id, lambda each: natural(each.id), 0, is_left=True),
+    Column("DEMAND", lambda each: rate(each.demand), lambda each: each.demand, 9, spare=1),
     Column("SHARE", lambda each: rate(each.share), lambda each: each.share, 9),
-    Column("HELD", lambda each: number(each.held), lambda each: each.held, 7),
-    Column("WEIGHT", lambda each: number(each.weight), lambda each: each.weight, 7, spare=2),
-    Column("PRIORITY", lambda each: each.priority, lambda each: each.priority, 9, is_left=True, spare=1),
-    Column("AGE", lambda each: seconds(each.age), lambda each: each.age, 7),
+    Column("UNMET", lambda each: rate(_unmet(each)) if _unmet(each) > NOTICED * each.demand else "-", _unmet, 9),
+    Column("HELD", lambda each: number(each.held), lambda each: each.held, 7, spare=3),
+    Column("WEIGHT", lambda each: number(each.weight), lambda each: each.weight, 7, spare=5),
+    Column("PRIORITY", lambda each: each.priority, lambda each: each.priority, 9, is_left=True, spare=4),
+    Column("AGE", lambda each: seconds(each.age), lambda each: each.age, 7, spare=2),
 ]  # fmt: skip
 
 
@@ -89,7 +99,7 @@ class Detail(BudgetScreen):
                 yield Rows[ConsumerSnapshot](CONSUMERS, lambda each: each.id, sort="CONSUMER", nothing=nothing)
             with TabPane("3 Producers", id="producers"):
                 nothing = "no producer has claimed in the last ten minutes"
-                yield Rows[ProducerSnapshot](PRODUCERS, lambda each: each.id, sort="PRODUCER", nothing=nothing)
+                yield Rows[ProducerSnapshot](PRODUCERS, lambda each: each.id, sort="UNMET", nothing=nothing)
             with TabPane("4 History", id="history"), VerticalScroll():
                 yield Static(id="history-text")
             with TabPane("5 Settings", id="settings"), VerticalScroll():
@@ -135,7 +145,7 @@ class Detail(BudgetScreen):
             self.query_one("#curves", Static).update(Text())
         else:
             seen = self._why.budget
-            head.append(f"  {state(seen)}")
+            head.append(f"  {state_of(seen)}")
             head.append(
                 f"  {rate(seen.rate)}, level {seen.level}, "
                 f"{counted(seen.consumer_count, 'consumer')}, {counted(seen.producer_count, 'producer')}",
@@ -174,7 +184,7 @@ class Detail(BudgetScreen):
                 self.query_one("#producers Rows", Rows).show(why.budget.producers)
             case "history":
                 events = why.history[:NEWEST]
-                self.query_one("#history-text", Static).update(history(events) if events else Text("no history"))
+                self.query_one("#history-text", Static).update(history(events) if events else Text(NO_HISTORY))
             case "settings":
                 lines = settings(why.budget)
                 self.query_one("#settings-text", Static).update(Text("\n".join(lines) or "nobody has set anything"))
@@ -182,11 +192,8 @@ class Detail(BudgetScreen):
 
 def _why_text(why: Explanation) -> Text:
     seen = why.budget
-    meaning = REASONS.get(seen.reason)
     since = f", for {seconds(why.since)}" if why.since is not None else ""
-    text = Text(f"reason {printable(seen.reason)}{since}{': ' + meaning if meaning else ''}\n")
-    if seen.paused_for is not None:
-        text.append(f"paused {pause_of(seen, seen.paused_for)}\n", style="bold")
+    text = Text(f"reason {printable(seen.reason)}{since}\n")
     for sentence in why.because:
         text.append(f"  {sentence}\n")
     if why.remedies:

@@ -6,7 +6,7 @@ from typing import ClassVar
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
@@ -53,7 +53,7 @@ class Dialog(ModalScreen[Change | None]):
 
     def compose(self) -> ComposeResult:
         """Make the widgets."""
-        with Vertical(id="dialog"):
+        with VerticalScroll(id="dialog", can_focus=False):
             yield Static(Text(f"{self.verb} {self.budget.name}?", style="bold"), id="question")
             yield Static(Text(self.effect()), id="effect")
             yield from self.fields()
@@ -83,6 +83,7 @@ class Dialog(ModalScreen[Change | None]):
             line = self.query_one("#refused", Static)
             line.display = True
             line.update(Text(f"! {error}"))
+            self.query_one("#dialog").add_class("-refused")
             self.query_one("Input", Input).focus()
         else:
             self.dismiss(change)
@@ -100,8 +101,8 @@ class PauseDialog(Dialog):
 
     def fields(self) -> ComposeResult:
         """Ask for the time."""
-        yield Static(Text("Time, as 30, 5m or 2h. Without one, until somebody resumes it:"), classes="label")
-        yield Input(id="time", compact=True)
+        yield Static(Text("Time, as 30, 5m or 2h:"), classes="label")
+        yield Input(id="time", compact=True, placeholder="Without a time, it has no end.")
 
     def change(self, act: Attribution) -> Change:
         """Return the pause."""

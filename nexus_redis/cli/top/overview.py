@@ -8,10 +8,12 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Footer, Input, Static
 
 from nexus_redis._protocol.snapshot import BudgetSnapshot
+from nexus_redis._protocol.states import state_of
 from nexus_redis._values.formatting import counted, number, percent, rate
+from nexus_redis.cli.natural import natural
 from nexus_redis.cli.top.budget_screen import BudgetScreen, Reading
 from nexus_redis.cli.top.rows import Column, Rows
-from nexus_redis.cli.top.states import Seen, Trouble, rank, state, trouble
+from nexus_redis.cli.top.states import Seen, kind_of
 
 UNKNOWN: Final = "-"  # nothing is known of a damaged budget
 
@@ -21,8 +23,16 @@ def _of(seen: Seen, field: str, otherwise: float = -1.0) -> float:
     return getattr(seen, field) if isinstance(seen, BudgetSnapshot) else otherwise
 
 
-def _kind(seen: Seen) -> str:
-    return trouble(seen).name.lower()
+def _reason(seen: Seen) -> str:
+    """Return the reason of the rate, and of a pause what somebody has said about it."""
+    if not isinstance(seen, BudgetSnapshot):
+        return str(seen.error)
+    return f"{seen.reason}: {seen.pause_reason}" if seen.pause_reason else seen.reason
+
+
+def _words(seen: Seen) -> str:
+    """Return what the filter looks for its text in."""
+    return "\n".join((seen.name, state_of(seen), _reason(seen)))
 
 
 class Overview(BudgetScreen):
@@ -37,10 +47,14 @@ class Overview(BudgetScreen):
         """Make the widgets."""
         yield Static(id="head")
         yield Static(id="trouble")
-        yield Input(placeholder="a part of the name; Enter keeps the filter, Escape ends it", id="filter", compact=True)
+        yield Input(
+            placeholder="a name, state or reason, or a part; Enter keeps it, Escape ends it",
+            id="filter",
+            compact=True,
+        )
         yield Rows[Seen](
-            self._columns(), lambda seen: seen.name, sort="STATE", nothing="no budgets", id="budgets"
-        )  # fmt: skip
+            self._columns(), lambda seen: seen.name, words_of=_words, sort="STATE", nothing="no budgets", id="budgets"
+        )
         yield Footer()
 
     def _columns(self) -> list[Column[Seen]]:
@@ -51,17 +65,18 @@ class Overview(BudgetScreen):
             return self.past.granted(seen.name)
 
         return [
-            Column("BUDGET", lambda seen: seen.name, lambda seen: seen.name, 0, is_left=True),
-            Column("STATE", state, rank, 12, is_left=True, kind=_kind),
+            Column("BUDGET", lambda seen: seen.name, lambda seen: natural(seen.name), 0, is_left=True),
+            Column("STATE", state_of, lambda seen: state_of(seen).place, 12, is_left=True, kind=kind_of),
             Column("RATE", cell(lambda seen: rate(seen.rate)), lambda seen: _of(seen, "rate"), 10),
-            Column("GRANTED", cell(lambda seen: rate(granted(seen))), granted, 10, spare=1),
-            Column("LEVEL", cell(lambda seen: str(seen.level)), lambda seen: _of(seen, "level"), 6, spare=3,
-                   kind=_kind),
-            Column("LOAD", cell(_load), lambda seen: _of(seen, "load"), 7),
+            Column("GRANTED", cell(lambda seen: rate(granted(seen))), granted, 10, spare=2),
+            Column("LEVEL", cell(lambda seen: str(seen.level)), lambda seen: _of(seen, "level"), 6, spare=4,
+                   kind=kind_of),
+            Column("LOAD", cell(_load), lambda seen: _of(seen, "load"), 7, spare=1),
             Column("CONSUMERS", cell(lambda seen: number(seen.consumer_count)),
-                   lambda seen: _of(seen, "consumer_count"), 10, spare=4),
+                   lambda seen: _of(seen, "consumer_count"), 10, spare=5),
             Column("PRODUCERS", cell(lambda seen: number(seen.producer_count)),
-                   lambda seen: _of(seen, "producer_count"), 10, spare=2),
+                   lambda seen: _of(seen, "producer_count"), 10, spare=3),
+            Column("REASON", _reason, _reason, 20, is_left=True, spare=6, is_elastic=True),
         ]  # fmt: skip
 
     @property
@@ -90,7 +105,7 @@ class Overview(BudgetScreen):
         head = Text(no_wrap=True, overflow="ellipsis")
         if reading.look is not None:
             found = reading.look.budgets
-            bad = sum(trouble(each) is Trouble.SERIOUS for each in found)
+            bad = sum(state_of(each).is_trouble for each in found)
             shown = f"{number(self.rows.count)} of " if self.rows.count != len(found) else ""
             head.append(f"{shown}{counted(len(found), 'budget')}, {number(bad)} in trouble, ")
         head.append(reading.where, style="not bold")
@@ -112,7 +127,7 @@ class Overview(BudgetScreen):
         self.rows.focus()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Show the budgets whose name has the text in it."""
+        """Show the budgets whose name, state or reason has the text in it."""
         self.rows.filter(event.value)
         self._show_head(self.reading)
 

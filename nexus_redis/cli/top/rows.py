@@ -18,6 +18,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from nexus_redis._values.formatting import printable
+from nexus_redis.cli.natural import natural
 from nexus_redis.cli.tables import abridged
 
 T = TypeVar("T")
@@ -30,8 +31,8 @@ BESIDE: Final = 2  # the mark of the sorted column
 class Column(Generic[T]):
     """A column: its text for an item, and the value that it sorts by. The first column of a table is the name.
 
-    A column with a higher `spare` goes sooner where the terminal is narrow, and one with 0 never. `kind` names a style
-    of `top.tcss`.
+    A column with a higher `spare` goes sooner where the terminal is narrow, and one with 0 never. An elastic column
+    takes the room that the names leave. `kind` names a style of `top.tcss`.
     """
 
     title: str
@@ -41,10 +42,15 @@ class Column(Generic[T]):
     is_left: bool = False
     spare: int = 0
     kind: Callable[[T], str] = lambda _: ""
+    is_elastic: bool = False
 
 
 class Rows(ScrollView, Generic[T], can_focus=True):
-    """A table with a cursor, sorted by a column. `columns[0]` is the name of a row, and takes the room that is left."""
+    """A table with a cursor, sorted by a column. `columns[0]` is the name of a row, and takes the room that is left.
+
+    Rows that are equal in that column stand in the natural order of their names. `words_of` is what the filter looks
+    for its text in, the name if it is left out.
+    """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "rows--head", "rows--cursor", "rows--serious", "rows--busy", "rows--calm", "rows--dim",
@@ -69,12 +75,20 @@ class Rows(ScrollView, Generic[T], can_focus=True):
             self.name = name
 
     def __init__(
-        self, columns: Sequence[Column[T]], name_of: Callable[[T], str], *, sort: str, nothing: str = "", **options: Any
+        self,
+        columns: Sequence[Column[T]],
+        name_of: Callable[[T], str],
+        *,
+        sort: str,
+        words_of: Callable[[T], str] | None = None,
+        nothing: str = "",
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self.columns, self._name_of, self._nothing = columns, name_of, nothing
+        self._words_of = words_of or name_of
         self._sort = next(column for column in columns if column.title == sort)
-        self._is_reversed = False
+        self._is_reversed = not self._sort.is_left
         self._items: list[T] = []
         self._all: Sequence[T] = ()
         self._filter = ""
@@ -88,7 +102,7 @@ class Rows(ScrollView, Generic[T], can_focus=True):
         self._arrange()
 
     def filter(self, text: str) -> None:
-        """Show only the items whose name has this text in it, whatever the case."""
+        """Show only the items whose words have this text in them, whatever the case."""
         self._filter = text.casefold()
         self._arrange(otherwise=0)
 
@@ -112,8 +126,8 @@ class Rows(ScrollView, Generic[T], can_focus=True):
         item = self.selected
         name = self._name_of(item) if item is not None and keeps_item else None
         otherwise = self._cursor if otherwise is None else otherwise
-        found = [each for each in self._all if self._filter in self._name_of(each).casefold()]
-        found.sort(key=self._name_of)
+        found = [each for each in self._all if self._filter in self._words_of(each).casefold()]
+        found.sort(key=lambda each: natural(self._name_of(each)))
         found.sort(key=self._sort.order, reverse=self._is_reversed)
         self._items = found
         names = (at for at, each in enumerate(found) if self._name_of(each) == name) if name is not None else iter(())
@@ -165,10 +179,9 @@ class Rows(ScrollView, Generic[T], can_focus=True):
     def on_click(self, event: events.Click) -> None:
         """Sort by the column of a title; move the cursor to a row, and open the row at a double click."""
         if event.y == 0:
-            shown, room = self._layout()
             right = 0
-            for column in shown:
-                right += GAP + (room if column is self.columns[0] else column.width)
+            for column, column_width in zip(*self._layout(), strict=True):
+                right += GAP + column_width
                 if event.x < right:
                     self.sort_by(column)
                     break
@@ -186,25 +199,32 @@ class Rows(ScrollView, Generic[T], can_focus=True):
         self.virtual_size = Size(self._area.width, len(self._items) + 1)
         self.action_move(0)
 
-    def _layout(self) -> tuple[list[Column[T]], int]:
-        """Return the columns that fit, and the width of the first."""
+    def _layout(self) -> tuple[list[Column[T]], list[int]]:
+        """Return the columns that fit, and their widths."""
         shown = list(self.columns)
         longest = max((len(self._name_of(each)) for each in self._items), default=0)
-        enough = max(len(self.columns[0].title) + BESIDE, min(longest, ENOUGH_OF_NAME))
+        least = len(self.columns[0].title) + BESIDE
+        enough = max(least, min(longest, ENOUGH_OF_NAME))
         for spare in (*sorted({column.spare for column in self.columns if column.spare}, reverse=True), 0):
             room = self._area.width - sum(GAP + column.width for column in shown[1:])
             if room >= enough or not spare:
                 break
             shown = [column for column in shown if column.spare != spare]
-        return shown, max(room, enough)
+        widths = [max(room, least), *(column.width for column in shown[1:])]
+        for at, column in enumerate(shown):
+            if column.is_elastic and (left := widths[0] - max(longest, least)) > 0:
+                widths[0] -= left
+                widths[at] += left
+        return shown, widths
 
     def render_line(self, y: int) -> Strip:
         """Return a line as it is on the screen: the titles, or a row."""
         width = self._area.width
-        shown, room = self._layout()
+        shown, widths = self._layout()
         if y == 0:
             style = self.get_component_rich_style("rows--head")
-            titles = (" " * GAP).join(self._cell(each, self._title(each), room) for each in shown)
+            cells = (_cell(each, self._title(each), room) for each, room in zip(shown, widths, strict=True))
+            titles = (" " * GAP).join(cells)
             return Strip([Segment(titles, style)]).adjust_cell_length(width, style)
         at = self.scroll_offset.y + y - 1
         if at >= len(self._items):
@@ -216,18 +236,18 @@ class Rows(ScrollView, Generic[T], can_focus=True):
         if at == self._cursor:
             base += self.get_component_rich_style("rows--cursor", partial=not self.has_focus)
         segments = []
-        for column in shown:
+        for column, room in zip(shown, widths, strict=True):
             kind = column.kind(item)
             style = base + self.get_component_rich_style(f"rows--{kind}", partial=True) if kind else base
             text = abridged(self._name_of(item), room) if column is self.columns[0] else column.text(item)
-            segments += [Segment(self._cell(column, printable(text), room), style), Segment(" " * GAP, base)]
+            segments += [Segment(_cell(column, printable(text), room), style), Segment(" " * GAP, base)]
         return Strip(segments).adjust_cell_length(width, base)
 
     def _title(self, column: Column[T]) -> str:
         return f"{column.title}{'▼' if self._is_reversed else '▲'}" if column is self._sort else column.title
 
-    def _cell(self, column: Column[T], text: str, room: int) -> str:
-        width = room if column is self.columns[0] else column.width
-        if column.is_left or cell_len(text) >= width:
-            return set_cell_size(text, width)
-        return " " * (width - cell_len(text)) + text
+
+def _cell(column: Column[Any], text: str, width: int) -> str:
+    if column.is_left or cell_len(text) >= width:
+        return set_cell_size(text, width)
+    return " " * (width - cell_len(text)) + text
