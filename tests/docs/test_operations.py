@@ -170,7 +170,7 @@ def test_only_delete_needs_more_rights(restricted: Shell, tmp_path: Path) -> Non
         _hear(nexus, restricted.client)
         with pytest.raises(ServerRefused) as refused:
             nexus.budget("stripe").delete()
-        assert refused.value.code == "NoPermissionError"
+        assert refused.value.code == "NOPERM"
         assert "scan" in refused.value.remedy
     asyncio.run(_use_async(restricted.url))
     backup = tmp_path / "budgets.json"
