@@ -72,6 +72,7 @@ class Pool:
     def wait(self, now: float) -> float:
         """Return how many seconds it is until tokens may be given out. 0 means now."""
         if now - self._short_at > SHORT_FOR:
+            self._given, self._at = 0.0, now
             return 0.0
         if now < self._opens:
             return self._opens - now

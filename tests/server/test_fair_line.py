@@ -16,6 +16,7 @@ from nexus_redis._core.tally import Tally
 from nexus_redis._values.parse import MICRO
 from nexus_redis.errors import AcquireTimeout
 from nexus_redis.server.fair_line import LEAST_PART, FairLine
+from nexus_redis.server.pool import SPREAD, TICK, Pool
 from tests.harness.support import run
 from tests.harness.virtual_time import run_in_virtual_time
 
@@ -334,3 +335,16 @@ def test_who_is_next_shows_when_tokens_come() -> None:
         return order
 
     assert run(main()) == ["high", "low"]
+
+
+def test_plenty_before_makes_nobody_wait() -> None:
+    """What was given out while there was plenty does not count against the callers when tokens become short."""
+    pool, budget, now = Pool(), Slow(), 0.0
+    for turn in range(1_000):
+        reservation: Any = SlowReservation(budget, 3.0)
+        pool.add(reservation, now, 0, is_short=turn == 999)
+        if turn < 999:
+            assert pool.wait(now) == 0.0
+            pool.take((2 if turn == 0 else 3) * MICRO)  # one token is always left
+            now += 0.001
+    assert pool.wait(now + TICK) <= SPREAD
