@@ -130,7 +130,6 @@ BUNDLE_WITHOUT_NAME: Final = "--bundle prints one script: give its NAME"
 
 WATCH_IS_BACK: Final = "the state can be read again"
 NAME_AFTER_WATCH: Final = "A word after --watch is a NAME, unless it begins with a digit: a TIME is 2s or 0.5"
-INSTALL_TOP: Final = "top needs an extra package. Install it with: pip install '.[top]'"
 TOP_NEEDS_TERMINAL: Final = "top needs a terminal. Without one, use nexus-redis status --watch"
 
 

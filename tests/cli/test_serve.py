@@ -14,7 +14,7 @@ import httpx
 import pytest
 import redis
 
-from nexus_redis.cli import texts
+from nexus_redis.cli import extras, texts
 from nexus_redis.server.access import ROLES, parsed
 from tests.harness.command_line import Shell
 from tests.harness.servers import Server
@@ -97,10 +97,11 @@ def test_a_socket_and_an_address(shell: Shell, tmp_path: Path) -> None:
     assert shell.process("serve", "--wait", "abc").error.startswith("--wait 'abc':")
 
 
-def test_without_the_extra(shell: Shell) -> None:
+@pytest.mark.parametrize("words", [["serve"], ["token", "shop", "--role", "producer", "--file", "tokens"]])
+def test_without_the_extra(shell: Shell, words: list[str]) -> None:
     """Without the packages of the extra, the verb says what to install."""
-    with patch("importlib.util.find_spec", return_value=None):
-        ended = shell("serve")
+    with patch.object(extras, "find_spec", return_value=None):
+        ended = shell(*words)
     assert ended.code == 2
     assert texts.install_extra("server", "starlette") in ended.error
 

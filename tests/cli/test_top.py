@@ -675,9 +675,9 @@ def test_the_verb_needs_a_terminal(shell: Shell) -> None:
 
 def test_the_verb_needs_its_extra(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without textual the verb says in one line what to install."""
-    monkeypatch.setattr("nexus_redis.cli.commands.top.find_spec", lambda _: None)
+    monkeypatch.setattr("nexus_redis.cli.extras.find_spec", lambda _: None)
     ended = shell("top")
-    assert (ended.code, ended.error) == (2, texts.INSTALL_TOP)
+    assert (ended.code, ended.error) == (2, texts.install_extra("top", "textual"))
 
 
 @pytest.mark.parametrize(("end", "code"), [("q", 0), ("\x03", 0), (signal.SIGTERM, SIGNALLED + signal.SIGTERM)])

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from nexus_redis._values.parse import parse_rate, typed_seconds
-from nexus_redis.cli import texts
+from nexus_redis.cli import extras, texts
 from nexus_redis.cli.common_options import Key, Namespace, Url, target_of
 from nexus_redis.cli.exit_codes import Misuse
 from nexus_redis.cli.output import print_started
@@ -102,11 +102,8 @@ def serve(
       nexus-redis serve --upstream http://es:9200 --budget elasticsearch --cost lines
     """
     from dataclasses import replace
-    from importlib.util import find_spec
 
-    missing = [name for name in ("starlette", "uvicorn", "httptools", "aiohttp") if find_spec(name) is None]
-    if missing:
-        raise Misuse(texts.install_extra("server", missing[0]))
+    extras.require("server")
     from nexus_redis._redis.connect import address
     from nexus_redis.cli.fast_connection import running_server
     from nexus_redis.server import Application, ServerOptions, run

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from nexus_redis.cli import texts
+from nexus_redis.cli import extras, texts
 from nexus_redis.cli.output import choice
 from nexus_redis.errors import InvalidSetting
 
@@ -39,6 +39,7 @@ def token(
     Example:
       nexus-redis token grafana --role observer --file tokens
     """  # fmt: skip
+    extras.require("server")
     from nexus_redis._values.parse import parse_name
     from nexus_redis.server.access import ROLES, new_token, parsed
 

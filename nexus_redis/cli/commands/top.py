@@ -1,12 +1,11 @@
 """top: all budgets live in a terminal (`cli/top/`)."""
 
 import sys
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
-from nexus_redis.cli import texts
+from nexus_redis.cli import extras, texts
 from nexus_redis.cli.common_options import DEFAULT_EVERY, EVERY, Namespace, Url
 from nexus_redis.cli.exit_codes import Misuse
 
@@ -30,8 +29,7 @@ def top(
     from nexus_redis._values.parse import typed_seconds
 
     seconds = typed_seconds(every, "every", EVERY)
-    if find_spec("textual") is None:
-        raise Misuse(texts.INSTALL_TOP)
+    extras.require("top")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise Misuse(texts.TOP_NEEDS_TERMINAL)
     import logging
