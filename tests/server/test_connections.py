@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import socket
@@ -14,10 +15,11 @@ from uvicorn.supervisors import Multiprocess
 
 from nexus_redis.server import Limits, texts
 from nexus_redis.server import connection as connection_module
+from nexus_redis.server.one_write import OneWrite
 from nexus_redis.server.run import Workers
 from tests.harness.logged import logged
 from tests.harness.servers import Server
-from tests.harness.support import HOST, PATIENCE, eventually
+from tests.harness.support import HOST, PATIENCE, eventually, run
 from tests.server.served import Served
 
 POST = b"POST /v1/try HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -186,3 +188,47 @@ def test_workers_stop_behind_a_closed_socket(monkeypatch: pytest.MonkeyPatch) ->
     workers.sockets = [found]
     workers.terminate_all()
     assert told == [-1]
+
+
+def test_a_head_is_answered(served: Served) -> None:
+    """The header of an answer without a body is sent, though a header is else sent together with a body."""
+    for method in ("HEAD", "GET", "HEAD"):
+        assert served.client.request(method, "/healthz").status_code == 200
+
+
+class Writes:
+    """A transport that takes all at once, and has what was written."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+
+    def write(self, part: bytes) -> None:
+        """Take a part."""
+        self.parts.append(part)
+
+    def get_write_buffer_size(self) -> int:
+        """Return what is left to be sent."""
+        return 0
+
+    def is_closing(self) -> bool:
+        """Return whether it was closed."""
+        return False
+
+
+@pytest.mark.parametrize("requests", [1, 2])
+def test_a_whole_answer_is_one_write(requests: int) -> None:
+    """The header and the body of a whole answer go together, and parts of a stream go each on its own, in order."""
+
+    async def main() -> list[bytes]:
+        writes: Any = Writes()
+        out = OneWrite(writes, range(requests), asyncio.get_running_loop(), 1.0)
+        out.begin_whole()
+        out.write(b"header ")
+        assert writes.parts == []
+        out.write(b"body")
+        await asyncio.sleep(0)
+        out.write(b"part 1")
+        out.write(b"part 2")
+        return list(writes.parts)
+
+    assert run(main()) == [b"header body", b"part 1", b"part 2"]
