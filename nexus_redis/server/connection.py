@@ -3,7 +3,7 @@
 uvicorn bounds neither the bytes of a header nor the time in which it arrives (httptools does not either), so a client
 that sends a byte a second would hold a connection for ever. One timer runs for a header, and for what is left of a
 request that was answered already. In between, the application says how long it waits for a body. What the client takes
-of its answers is watched by `one_write.py`.
+of its answers is watched by `write_limit.py`.
 
 uvicorn waits for all requests before it ends the application, while these requests wait for tokens. So a connection
 that is asked to shut down tells the application.
@@ -28,6 +28,7 @@ from nexus_redis.server.options import Limits
 from nexus_redis.server.problems import AWAY_RETRY, Problem
 from nexus_redis.server.sending import problem_headers
 from nexus_redis.server.trouble import Trouble
+from nexus_redis.server.write_limit import WriteLimit
 
 STOP: Final = "nexus_redis.stopping"  # the key in the state of the application
 HEADER_END: Final = b"\r\n\r\n"
@@ -86,7 +87,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the base
         """Begin, unless too many connections are open."""
-        self._out = OneWrite(transport, self.tasks, self.loop, self._limits.write_s)
+        self._write_limit = WriteLimit(transport, self.loop, self._limits.write_s)
+        self._out = OneWrite(transport, self.tasks, self.loop.call_soon, self._write_limit)
         super().connection_made(self._out)  # type: ignore[arg-type]  # it has what uvicorn uses
         self._crowd = CROWDS.get(self.server_state) or CROWDS.setdefault(
             self.server_state, Crowd(self._limits.connections)
@@ -156,7 +158,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         self._end_timer()
-        self._out.end()
+        self._write_limit.end()
         super().connection_lost(exc)
         self._crowd.has(len(self.connections))
 

@@ -17,6 +17,7 @@ from nexus_redis.server import Limits, texts
 from nexus_redis.server import connection as connection_module
 from nexus_redis.server.one_write import OneWrite
 from nexus_redis.server.run import Workers
+from nexus_redis.server.write_limit import WriteLimit
 from tests.harness.logged import logged
 from tests.harness.servers import Server
 from tests.harness.support import HOST, PATIENCE, eventually, run
@@ -221,7 +222,8 @@ def test_a_whole_answer_is_one_write(requests: int) -> None:
 
     async def main() -> list[bytes]:
         writes: Any = Writes()
-        out = OneWrite(writes, range(requests), asyncio.get_running_loop(), 1.0)
+        loop = asyncio.get_running_loop()
+        out = OneWrite(writes, range(requests), loop.call_soon, WriteLimit(writes, loop, 1.0))
         out.begin_whole()
         out.write(b"header ")
         assert writes.parts == []
