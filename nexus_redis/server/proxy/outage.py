@@ -45,22 +45,3 @@ class Outage:
         was_away, self._is_away = self._is_away, False
         self._failures, self._answered = 0, self._clock()
         return was_away
-
-
-class Seldom:
-    """What is logged at most once in `EACH_S`, with the number of times that it has happened since."""
-
-    EACH_S: Final = 60.0
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._count = clock, 0
-        self._said = -self.EACH_S + clock()
-
-    def note(self) -> int:
-        """Note one more. Return how many there were since the last line, or 0 where it is too early for a line."""
-        self._count += 1
-        now = self._clock()
-        if now - self._said < self.EACH_S:
-            return 0
-        self._said, count, self._count = now, self._count, 0
-        return count

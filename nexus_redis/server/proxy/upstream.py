@@ -19,8 +19,9 @@ from nexus_redis.server.proxy import texts
 from nexus_redis.server.proxy.credentials import authorization_of
 from nexus_redis.server.proxy.failures import FAILURES, Broken, cause_of
 from nexus_redis.server.proxy.options import ProxyOptions
-from nexus_redis.server.proxy.outage import Outage, Seldom
+from nexus_redis.server.proxy.outage import Outage
 from nexus_redis.server.proxy.problems import ProxyProblem
+from nexus_redis.server.proxy.seldom import Seldom
 
 KEPT_S: Final = 4.0  # seconds that an idle connection is kept: many servers close theirs after 5 s
 FIELD_BYTES: Final = 65_536  # the longest header of a response
